@@ -1,0 +1,1 @@
+"""Enhance cryo-EM density maps."""

@@ -1,0 +1,1 @@
+"""The network, its weights, the devices it runs on."""

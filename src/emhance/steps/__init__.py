@@ -1,0 +1,1 @@
+"""Array in, array out: normalisation, tiling, recombination, cleaning. No torch here."""

@@ -1,0 +1,1 @@
+"""Simulation from atomic models and training of networks."""
