@@ -1,0 +1,158 @@
+"""Run the network over a long box slab by slab, exactly, without computing anything twice.
+
+A convolution along z needs two planes of its past. Kept between slabs, these make the result the same as that of the
+whole box at once, while memory grows with the area of a plane, not with the length of the box, and no halo is
+recomputed. Skip connections wait in queues until the deeper levels have caught up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emhance.network.unet import ResidualBlock, UNet, fold, input_features, unfold
+
+Z = 2
+"""The dimension of a ``(n, c, z, y, x)`` batch along which slabs follow one another."""
+
+
+class Queue:
+    """Planes that wait for their partners."""
+
+    def __init__(self) -> None:
+        self._slabs: list[Tensor] = []
+
+    def push(self, slab: Tensor) -> None:
+        """Add planes at the end."""
+        if slab.shape[Z]:
+            self._slabs.append(slab)
+
+    def pop(self, planes: int) -> Tensor:
+        """Take the first `planes` planes."""
+        taken: list[Tensor] = []
+        while planes:
+            slab = self._slabs[0]
+            if slab.shape[Z] <= planes:
+                taken.append(self._slabs.pop(0))
+                planes -= slab.shape[Z]
+            else:
+                taken.append(slab[:, :, :planes])
+                self._slabs[0] = slab[:, :, planes:]
+                planes = 0
+        return taken[0] if len(taken) == 1 else torch.cat(taken, Z)
+
+
+class ConvolutionStream:
+    """A 3×3×3 convolution with zero padding, slab by slab; one plane behind its input."""
+
+    def __init__(self, layer: nn.Conv3d) -> None:
+        self._layer = layer
+        self._past: Tensor | None = None
+
+    def push(self, x: Tensor, last: bool) -> Tensor:
+        """Take the next planes; return those that can be computed now (possibly none)."""
+        plane = x.new_zeros((*x.shape[:Z], 1, *x.shape[Z + 1 :]))
+        pieces = [plane if self._past is None else self._past, x]
+        if last:
+            pieces.append(plane)
+        x = torch.cat(pieces, Z)
+        planes = x.shape[Z] - 2
+        if planes < 1:
+            self._past = x
+            return x.new_zeros((x.shape[0], self._layer.out_channels, 0, *x.shape[Z + 1 :]))
+        self._past = x[:, :, planes:].clone()
+        return functional.conv3d(x, self._layer.weight, self._layer.bias, padding=(0, 1, 1))
+
+
+class ResidualStream:
+    """A residual block, slab by slab; two planes behind its input."""
+
+    def __init__(self, block: ResidualBlock) -> None:
+        self._a, self._b = ConvolutionStream(block.a), ConvolutionStream(block.b)
+        self._waiting = Queue()
+
+    def push(self, x: Tensor, last: bool) -> Tensor:
+        """Take the next planes; return those that can be computed now."""
+        self._waiting.push(x)
+        y = self._b.push(self._a.push(x, last).relu_(), last)
+        return y.add_(self._waiting.pop(y.shape[Z])).relu_() if y.shape[Z] else y
+
+
+class LevelStream:
+    """One level of the U-Net with all deeper ones inside it."""
+
+    def __init__(self, network: UNet, level: int) -> None:
+        self._encoder = [ResidualStream(cast(ResidualBlock, block)) for block in cast(nn.Sequential, network.encoder[level])]
+        self._deeper = LevelStream(network, level + 1) if level < len(network.down) else None
+        if self._deeper is not None:
+            self._down = cast(nn.Conv3d, network.down[level])
+            self._up = cast(nn.ConvTranspose3d, network.up[level])
+            self._decoder = [ResidualStream(cast(ResidualBlock, block)) for block in cast(nn.Sequential, network.decoder[level])]
+            self._skip, self._odd = Queue(), Queue()
+            self._held = 0
+
+    def push(self, x: Tensor, last: bool) -> Tensor:
+        """Take the next planes; return those that can be computed now."""
+        for block in self._encoder:
+            x = block.push(x, last)
+        if self._deeper is None:
+            return x
+        self._skip.push(x)
+        self._odd.push(x)
+        self._held += x.shape[Z]
+        pairs = self._held // 2
+        self._held -= 2 * pairs
+        area = (x.shape[3] // 2, x.shape[4] // 2)
+        if pairs:
+            coarse = self._down(self._odd.pop(2 * pairs)).relu_()
+        else:
+            coarse = x.new_zeros((x.shape[0], self._down.out_channels, 0, *area))
+        coarse = self._deeper.push(coarse, last)
+        if coarse.shape[Z]:
+            x = cast(Tensor, self._up(coarse))
+            x = x.add_(self._skip.pop(x.shape[Z]))
+        else:
+            x = x[:, :, :0]
+        for block in self._decoder:
+            x = block.push(x, last)
+        return x
+
+
+def stream(network: UNet, slabs: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Enhance a box that comes slab by slab.
+
+    Parameters
+    ----------
+    network
+        The network, in evaluation mode, on the device of the slabs.
+    slabs
+        Consecutive parts along z of one batch, ``(n, 1, z, y, x)``; every z even, their sum, y and x multiples of
+        ``network.alignment``.
+
+    Yields
+    ------
+    Tensor
+        Consecutive parts of what ``network(whole box)`` would return; the parts are of other sizes than the slabs.
+    """
+    stem, head = ConvolutionStream(network.stem), ConvolutionStream(network.head)
+    top = LevelStream(network, 0)
+    waiting = Queue()
+    slabs = iter(slabs)
+    slab: Tensor | None = next(slabs)
+    while slab is not None:
+        following = next(slabs, None)
+        last = following is None
+        memory_format = torch.channels_last_3d if slab.device.type == "cpu" else torch.preserve_format
+        folded = fold(input_features(slab)).contiguous(memory_format=memory_format)
+        waiting.push(folded)
+        x = top.push(stem.push(folded, last).relu_(), last)
+        if x.shape[Z] or last:
+            x = torch.cat([x, waiting.pop(x.shape[Z])], 1) if x.shape[Z] else x
+            x = head.push(x, last)
+            if x.shape[Z]:
+                yield unfold(x)
+        slab = following
