@@ -1,0 +1,196 @@
+"""Data where the evidence is, network where it is not: evidence-weighted recombination in Fourier space.
+
+The network is good at telling molecule from solvent and at the right sharpness, but it smooths away detail that it was
+given. So its output N only provides the support and the amplitude of the data X, and fills in what the data lack::
+
+    Y(s) = F(s) g(s) X'(s) + (1 - F(s)) N(s),    g = sqrt(F P_N / P_X'),    X' = support(N) · X
+
+F, between 0 and 1 in every shell, is the reliability of the data: its expected squared correlation with the truth. With half
+maps F = 2 FSC / (1 + FSC) inside the support (Rosenthal and Henderson 2003, doi 10.1016/j.jmb.2003.07.013); for a single map
+F = 1 - P_noise / P_X', with the noise spectrum measured in the solvent; failing that, F falls at a stated resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from scipy import ndimage
+
+from emhance.maps.fourier import (
+    Curve,
+    Spectrum,
+    apply_radial,
+    inverse_transform,
+    resolution_at,
+    shell_frequencies,
+    shell_sums,
+)
+from emhance.maps.volume import FloatArray
+
+DEFAULT_RESOLUTION = 4.0
+"""Å; where the reliability of a single map falls when it has no solvent noise and no resolution was given."""
+
+SUPPORT_LEVEL = 0.04
+"""The support's contour, as a share of the network output's 99.9th percentile."""
+
+SUPPORT_FLOOR = 0.02
+"""The support's contour is never lower than this (well-ordered density is about 1), so that noise has no support."""
+
+SUPPORT_EDGE = 1.0
+"""Standard deviation of the Gaussian that softens the support's edge, Å."""
+
+SOLVENT_DISTANCE = 6.0
+"""Solvent noise is measured this far from the support and farther, Å."""
+
+SMALLEST_SOLVENT = 0.02
+"""Share of the box that must be solvent for its noise spectrum to be measured."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far the data can be trusted, shell by shell.
+
+    Parameters
+    ----------
+    frequency
+        Spatial frequency of the shells, 1/Å.
+    value
+        F, 0 to 1, per shell.
+    gain
+        g, what the data's amplitude was multiplied by, per shell.
+    source
+        "half-map FSC", "solvent noise", "stated resolution", "default resolution" or "no support".
+    resolution
+        Å: where F falls below 0.25, which is FSC = 0.143.
+    """
+
+    frequency: Curve
+    value: Curve
+    gain: Curve
+    source: str
+    resolution: float
+
+
+def recombine(
+    enhanced: FloatArray,
+    data: FloatArray,
+    *,
+    voxel_size: float,
+    half_difference: FloatArray | None = None,
+    noise: bool = False,
+    resolution: float | None = None,
+    workers: int | None = None,
+) -> tuple[FloatArray, Reliability]:
+    """Recombine the network's output with the data it was made from.
+
+    Parameters
+    ----------
+    enhanced
+        Output of the network, N, shape ``(nz, ny, nx)``; solvent near 0, well-ordered density of the order of 1.
+    data
+        The normalised map, or the mean of the normalised half maps, X, same shape. **Overwritten**, to save memory.
+    half_difference
+        Half the difference of the normalised half maps, same shape. **Overwritten.**
+    noise
+        Whether the single map holds solvent noise of mean 0, so that its spectrum can be measured.
+    resolution
+        In Å; used for a single map without solvent noise.
+    voxel_size
+        In Å.
+    workers
+        Threads of the Fourier transforms.
+
+    Returns
+    -------
+    recombined, reliability
+        The map Y, a new array, and the curves it was made with.
+    """
+    shape = enhanced.shape
+    frequency = shell_frequencies(shape, voxel_size)
+    support = support_of(enhanced, voxel_size=voxel_size)
+    if not support.any():
+        nothing = np.zeros_like(frequency)
+        return enhanced.copy(), Reliability(frequency, nothing, nothing, "no support", float("inf"))
+
+    noise_power = None
+    if half_difference is None and noise:
+        noise_power = _solvent_power(data, support, voxel_size=voxel_size, workers=workers)
+    size = float(np.sum(support, dtype=np.float64)), float(np.sum(np.square(support), dtype=np.float64))
+    data *= support
+    X: Spectrum = scipy.fft.rfftn(data, workers=workers)
+    power_x = shell_sums(X, shape)
+    if half_difference is not None:
+        half_difference *= support
+        reliability = _from_half_maps(X, half_difference, power_x, workers=workers)
+        source = "half-map FSC"
+    elif noise_power is not None:
+        reliability = _from_noise(noise_power, power_x / size[1])
+        source = "solvent noise"
+    else:
+        at = resolution if resolution is not None else DEFAULT_RESOLUTION
+        reliability = _from_resolution(frequency, at)
+        source = "stated resolution" if resolution is not None else "default resolution"
+    del support
+
+    N: Spectrum = scipy.fft.rfftn(enhanced, workers=workers)
+    gain = np.sqrt(reliability * shell_sums(N, shape) / np.maximum(power_x, 1e-30))
+    apply_radial(X, shape, reliability * gain)
+    apply_radial(N, shape, 1 - reliability)
+    X += N
+    del N
+    curves = Reliability(frequency, reliability, gain, source, resolution_at(frequency, reliability, 0.25))
+    return inverse_transform(X, shape, workers=workers), curves
+
+
+def support_of(enhanced: FloatArray, *, voxel_size: float) -> FloatArray:
+    """Where the network sees density: 0 to 1 with a soft edge, same shape."""
+    top = float(np.percentile(enhanced.ravel()[::7], 99.9))
+    inside = (enhanced > max(SUPPORT_LEVEL * top, SUPPORT_FLOOR)).astype(np.float32)
+    support: FloatArray = ndimage.gaussian_filter(inside, SUPPORT_EDGE / voxel_size, output=inside, mode="nearest")
+    # The smoothed edge is drawn outwards, so that the support loses nothing of what it encloses.
+    support *= 1.5
+    np.minimum(support, 1.0, out=support)
+    return support
+
+
+def _from_half_maps(X: Spectrum, half_difference: FloatArray, power_x: Curve, *, workers: int | None) -> Curve:
+    """F from the half maps' FSC, with the sum and the difference of the halves instead of the halves themselves."""
+    shape = half_difference.shape
+    D: Spectrum = scipy.fft.rfftn(half_difference, workers=workers)
+    power_d, cross = shell_sums(D, shape), shell_sums(X, shape, D)
+    # h1 = X + D, h2 = X - D
+    scale = np.sqrt(np.maximum((power_x + power_d) ** 2 - 4 * cross**2, 1e-60))
+    fsc = np.clip((power_x - power_d) / scale, 0, 1)
+    return np.asarray(2 * fsc / (1 + fsc))
+
+
+def _solvent_power(data: FloatArray, support: FloatArray, *, voxel_size: float, workers: int | None) -> Curve | None:
+    """Noise power per voxel and shell, measured in the solvent; None where there is too little solvent."""
+    reach = SOLVENT_DISTANCE / voxel_size
+    window = ndimage.uniform_filter(support, size=2 * int(np.ceil(reach)) + 1, mode="nearest")
+    solvent = (window < 1e-4) & (data != 0)  # voxels set to exactly the background hold no noise
+    window = ndimage.gaussian_filter(solvent.astype(np.float32), 2.0 / voxel_size, mode="nearest")
+    window[window < 0.5] = 0  # only well inside, so that the edge is soft and no molecule is seen
+    window -= 0.5 * (window > 0)
+    weight = float(np.sum(np.square(window), dtype=np.float64))
+    if np.count_nonzero(window) < SMALLEST_SOLVENT * data.size:
+        return None
+    W: Spectrum = scipy.fft.rfftn(data * window, workers=workers)
+    return shell_sums(W, data.shape) / weight
+
+
+def _from_noise(noise_power: Curve, power: Curve) -> Curve:
+    """F = 1 - noise / (signal + noise), smoothed, falling with frequency, and 0 from where it is lost in the noise."""
+    value = ndimage.uniform_filter1d(np.clip(1 - noise_power / np.maximum(power, 1e-30), -1, 1), 3, mode="nearest")
+    lost = np.flatnonzero(value[3:] < 0.1)
+    end = int(lost[0]) + 3 if len(lost) else len(value)
+    falling = np.maximum.accumulate(value[:end][::-1])[::-1]
+    return np.concatenate([np.clip(falling, 0, 1), np.zeros(len(value) - end)])
+
+
+def _from_resolution(frequency: Curve, resolution: float) -> Curve:
+    """A step at the resolution, softened over a tenth of it; F = 0.5 there."""
+    edge = 0.05 / resolution
+    return np.asarray(1 / (1 + np.exp(np.clip((frequency - 1 / resolution) / edge, -50, 50))))
