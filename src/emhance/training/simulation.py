@@ -375,3 +375,37 @@ def _processed(
         radius = n * draw.uniform("sphere_radius", (0.35, 0.55))
         maps = [half * torch.sigmoid((radius - torch.sqrt(r2)) / 1.5) for half in maps]
     return maps
+
+
+def raw_pair(atoms: Atoms, *, resolution: float, box: int, seed: int, voxel_size: float = 1.0) -> SimulatedMaps:
+    """A raw half-map pair of one whole molecule in the middle of its box: unfiltered, unsharpened, unmasked.
+
+    Parameters
+    ----------
+    atoms
+        The atomic model; it must fit the box.
+    resolution
+        Where the half-map FSC inside the molecule crosses 0.143, Å.
+    box
+        Edge in voxels.
+    seed
+        Decides rotation, disorder and noise.
+    voxel_size
+        Å.
+    """
+    config = SimulationConfig(
+        box=box,
+        voxel_size=voxel_size,
+        resolution=(resolution, resolution),
+        whole=True,
+        shift=0.0,
+        flexibility=(0.3, 0.3),
+        envelope=(0.8, 0.8),
+        extra_density_share=0.0,
+        fsc_weighted_share=0.0,
+        low_pass_share=0.0,
+        sharpened_share=0.0,
+        masked_share=0.0,
+        outside_sphere_share=0.0,
+    )
+    return simulate(atoms, config, torch.Generator().manual_seed(seed))
