@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from emhance.config import CAUTION, EnhanceConfig
-from emhance.errors import GeometryError, NormalizationError, OptionError
+from emhance.errors import GeometryError, MapContentError, NormalizationError, OptionError, OutputError
 from emhance.maps.atomic_write import check_output
 from emhance.maps.inspection import inspect
 from emhance.maps.masks import check_binary_mask
 from emhance.maps.mrc import read_map, write_map
 from emhance.maps.resampling import plan_resampling
 from emhance.maps.volume import DensityMap, FloatArray, require_same_geometry
-from emhance.network.devices import device_name, pick_devices, pick_precision
+from emhance.network.devices import cpu_threads, device_name, pick_devices, pick_precision
 from emhance.network.inference import InferenceConfig, infer
 from emhance.network.weights import Network, load_network
 from emhance.provenance import Provenance
@@ -68,19 +68,28 @@ class EnhanceResult:
         """
         path = Path(path)
         record = provenance_path(path)
-        for target in (path, record):
-            check_output(target, overwrite=overwrite)
-        write_map(path, self.map, overwrite=overwrite)
-        self.provenance.write(record, overwrite=overwrite)
+        check_output(path, overwrite=overwrite)
+        # The record is finished before the map and appears after it, so that neither is there without the other.
+        with self.provenance.writing(record, overwrite=overwrite):
+            write_map(path, self.map, overwrite=overwrite)
         return path, record
 
 
 def provenance_path(path: Path) -> Path:
-    """Where the provenance of the map written to `path` lies: ``map.mrc.gz`` has ``map.json``."""
+    """Where the provenance of the map written to `path` lies: ``map.mrc.gz`` has ``map.json``.
+
+    Raises
+    ------
+    OutputError
+        If that would be the map itself.
+    """
     name = path.name
     for suffix in (".gz", ".bz2", path.with_suffix("").suffix if path.suffix in (".gz", ".bz2") else path.suffix):
         name = name.removesuffix(suffix)
-    return path.with_name(name + ".json")
+    record = path.with_name(name + ".json")
+    if record == path:
+        raise OutputError(f"{path}: this name belongs to the record beside the map; give the map one that ends in .mrc.")
+    return record
 
 
 def enhance(
@@ -124,16 +133,14 @@ def enhance(
     config = (config or _config_of(options)).resolved(has_mask=mask is not None)
     devices = pick_devices(config.gpus)
     precision = pick_precision(config.precision, devices[0])
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    workers = torch.get_num_threads()
+    workers = config.threads or torch.get_num_threads()
     network = load_network(str(config.network))
-    provenance = Provenance(config=asdict(config))
+    provenance = Provenance(config=asdict(config), network=_network_record(network))
     warn = _warner(provenance)
 
     with provenance.timed("read"):
         density, half_difference = _read(map, half2, config, provenance)
-        inside = _read_mask(mask, density, provenance)
+        inside = _read_mask(mask, density, config, provenance)
     with provenance.timed("check"):
         for finding in inspect(density, workers=workers):
             warn(f"{finding.message} {finding.suggestion}")
@@ -149,11 +156,11 @@ def enhance(
     with provenance.timed("resample"):
         plan = plan_resampling(geometry.shape, geometry.voxel_size, network.card.voxel_size)
         resampled = plan.forward(data, workers=workers)
-    with provenance.timed("network"):
+    with provenance.timed("network"), cpu_threads(workers):
         running = InferenceConfig(
             devices=tuple(devices), precision=precision, batch_size=config.batch_size, tile_size=config.tile_size
         )
-        region = None if inside is None else _region(inside, plan.new_shape)
+        region = None if inside is None or plan.repeats != (1, 1, 1) else _region(inside, plan.new_shape)
         enhanced = infer(network.module, resampled, running, region=region, progress=_stage(progress, "network"))
     provenance.device = {
         "devices": [device_name(device) for device in devices],
@@ -224,12 +231,11 @@ def _read(
         raise GeometryError(
             f"The half maps {first.name} and {second.name} are identical; give two independent half maps, or one map alone."
         )
-    own = first.path is not None and first is not map
-    mean = first.data if own else first.data.copy()
+    # What was read here is this run's own; a caller's array is never touched.
+    mean = first.data.copy() if isinstance(map, DensityMap) else first.data
     mean += second.data
     mean *= np.float32(0.5)
-    own = second.path is not None and second is not half2
-    half_difference = np.subtract(mean, second.data, out=second.data if own else None)
+    half_difference = np.subtract(mean, second.data, out=None if isinstance(half2, DensityMap) else second.data)
     return replace(first, data=mean), half_difference
 
 
@@ -239,8 +245,20 @@ def _load(source: MapLike, config: EnhanceConfig) -> DensityMap:
     density = source
     if config.voxel_size is not None:
         density = replace(source, geometry=source.geometry.with_voxel_size(config.voxel_size))
+    if not density.voxel_size > 0:
+        raise GeometryError(f"{density.name} has no voxel size; give it with voxel_size=.")
     density.geometry.require_isotropic(density.name)
+    low, high = float(density.data.min()), float(density.data.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise MapContentError(f"{density.name} holds NaN or infinite values; find out where they come from.")
+    if low == high:
+        raise MapContentError(f"{density.name}: every voxel is {low:g}; a constant map holds nothing to enhance, give another.")
     return density
+
+
+def _network_record(network: Network) -> dict[str, Any]:
+    card = network.card
+    return {"name": card.name, "version": card.version, "voxel_size": card.voxel_size, "sha256": card.sha256}
 
 
 def _record_input(provenance: Provenance, role: str, density: DensityMap) -> None:
@@ -258,11 +276,13 @@ def _record_input(provenance: Provenance, role: str, density: DensityMap) -> Non
     )
 
 
-def _read_mask(mask: MapLike | None, density: DensityMap, provenance: Provenance) -> NDArray[np.bool_] | None:
+def _read_mask(
+    mask: MapLike | None, density: DensityMap, config: EnhanceConfig, provenance: Provenance
+) -> NDArray[np.bool_] | None:
     if mask is None:
         return None
     if not isinstance(mask, DensityMap):
-        mask = read_map(mask, voxel_size=density.voxel_size, allow_constant=True)
+        mask = read_map(mask, voxel_size=config.voxel_size, need_voxel_size=False, allow_constant=True)
     _record_input(provenance, "mask", mask)
     return check_binary_mask(mask, density)
 

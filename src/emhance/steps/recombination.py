@@ -117,7 +117,7 @@ def recombine(
     noise_power = None
     if half_difference is None and noise:
         noise_power = _solvent_power(data, support, voxel_size=voxel_size, workers=workers)
-    size = float(np.sum(support, dtype=np.float64)), float(np.sum(np.square(support), dtype=np.float64))
+    weight = float(np.sum(np.square(support), dtype=np.float64))
     data *= support
     X: Spectrum = scipy.fft.rfftn(data, workers=workers)
     power_x = shell_sums(X, shape)
@@ -126,7 +126,7 @@ def recombine(
         reliability = _from_half_maps(X, half_difference, power_x, workers=workers)
         source = "half-map FSC"
     elif noise_power is not None:
-        reliability = _from_noise(noise_power, power_x / size[1])
+        reliability = _from_noise(noise_power, power_x / weight)
         source = "solvent noise"
     else:
         at = resolution if resolution is not None else DEFAULT_RESOLUTION
