@@ -43,7 +43,7 @@ class Queue:
                 taken.append(slab[:, :, :planes])
                 self._slabs[0] = slab[:, :, planes:]
                 planes = 0
-        return taken[0] if len(taken) == 1 else torch.cat(taken, Z)
+        return taken[0] if len(taken) == 1 else _join(taken)
 
 
 class ConvolutionStream:
@@ -59,13 +59,28 @@ class ConvolutionStream:
         pieces = [plane if self._past is None else self._past, x]
         if last:
             pieces.append(plane)
-        x = torch.cat(pieces, Z)
+        x = _join(pieces)
         planes = x.shape[Z] - 2
         if planes < 1:
             self._past = x
             return x.new_zeros((x.shape[0], self._layer.out_channels, 0, *x.shape[Z + 1 :]))
         self._past = x[:, :, planes:].clone()
-        return functional.conv3d(x, self._layer.weight, self._layer.bias, padding=(0, 1, 1))
+        return _convolve(self._layer, x)
+
+
+def _join(pieces: list[Tensor]) -> Tensor:
+    """Put slabs behind one another along z."""
+    # With the channels last in memory as last dimension, this is a plain copy, twice as fast as joining along dimension 2.
+    return torch.cat([piece.permute(0, 2, 3, 4, 1) for piece in pieces], 1).permute(0, 4, 1, 2, 3)
+
+
+def _convolve(layer: nn.Conv3d, x: Tensor) -> Tensor:
+    """Convolve with padding in y and x alone."""
+    if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        # PyTorch's own choice takes a slow path for one thin slab (fewer than 20,480 rows), though oneDNN is several times faster.
+        result: Tensor = torch.ops.aten.mkldnn_convolution(x, layer.weight, layer.bias, [0, 1, 1], [1, 1, 1], [1, 1, 1], 1)
+        return result
+    return functional.conv3d(x, layer.weight, layer.bias, padding=(0, 1, 1))
 
 
 class ResidualStream:
