@@ -83,20 +83,30 @@ def main() -> None:
     args = parser.parse_args()
     operations = load_network("tight").module.operations_per_voxel()
     print(f"network: {operations / 1000:.1f} kFLOP/voxel; threads: {torch.get_num_threads()}; torch {torch.__version__}")
-    print("| box | wall s | network s | other s | ns/voxel | peak GiB | GFLOP/s | best conv GFLOP/s | share of best | network share |")
+    print(
+        "| box | wall s | network s | other s | ns/voxel | peak GiB | GFLOP/s | best conv GFLOP/s | share of best | network share |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for box in args.boxes:
         best = best_convolution()
         with tempfile.TemporaryDirectory() as name:
             inputs = write_example(Path(name), box, single=args.single)
             result = run_one(["enhance", *map(str, inputs), "-o", f"{name}/out.mrc", "--quiet", *args.options])
-        network = result["seconds"]["network"]
+        network, wall = result["seconds"]["network"], result["wall"]
         rate = operations * box**3 / network
-        print(
-            f"| {box} | {result['wall']:.1f} | {network:.1f} | {result['wall'] - network:.1f} | {result['wall'] / box**3 * 1e9:.0f} "
-            f"| {result['peak'] / 2**30:.2f} | {rate / 1e9:.0f} | {best / 1e9:.0f} | {rate / best:.0%} | {network / result['wall']:.0%} |",
-            flush=True,
+        cells = (
+            str(box),
+            f"{wall:.1f}",
+            f"{network:.1f}",
+            f"{wall - network:.1f}",
+            f"{wall / box**3 * 1e9:.0f}",
+            f"{result['peak'] / 2**30:.2f}",
+            f"{rate / 1e9:.0f}",
+            f"{best / 1e9:.0f}",
+            f"{rate / best:.0%}",
+            f"{network / wall:.0%}",
         )
+        print("| " + " | ".join(cells) + " |", flush=True)
         print("  stages, s:", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result["seconds"].items()), flush=True)
 
 

@@ -44,7 +44,9 @@ class EnhanceConfig:
     """What can be set for one enhancement. `None` means "decide from the input" and is resolved by `resolved`."""
 
     network: str | None = knob(
-        None, "Network: tight, wide, highres, masked, or a path to weights (.safetensors). Default: tight, or masked with a mask."
+        None,
+        "Network: tight, wide, highres, masked, or a path to weights (.safetensors) or a checkpoint of deepEMhancer's (.hd5). "
+        "Default: tight, or masked with a mask.",
     )
     normalization: str | None = knob(
         None, "How the input is brought to the network's scale: auto, statistics or mask. Default: auto, or mask with a mask."
@@ -54,10 +56,16 @@ class EnhanceConfig:
     clean: float | None = knob(
         None, "Remove connected components smaller than this fraction of all positive voxels (0-1). Default: off."
     )
-    recombine: bool = knob(True, "Keep what the data supports: recombine network and data by their reliability, shell by shell.")
+    recombine: bool = knob(
+        True,
+        "Keep what the data supports: recombine network and data by their reliability, shell by shell. Default: on; off with an "
+        "imported network.",
+    )
     resolution: float | None = knob(None, "Resolution of the map in Å, where you know it (used for a single map only).")
     voxel_size: float | None = knob(None, "Voxel size in Å; overrides the header.")
-    batch_size: int | None = knob(None, "Tiles the network takes at a time. The result does not depend on it. Default: automatic.")
+    batch_size: int | None = knob(
+        None, "Tiles the network takes at a time. The result does not depend on it. Default: automatic."
+    )
     tile_size: int | None = knob(
         None, "Edge of a tile in voxels (multiple of 8). The result does not depend on it. Default: as large as memory allows."
     )
@@ -84,14 +92,16 @@ class EnhanceConfig:
         statistics = self.noise_mean is not None or self.noise_std is not None
         if has_mask and normalization in ("auto", "statistics"):
             raise OptionError(
-                f"A mask selects mask normalisation, but --normalization {normalization} was given; drop the mask or that option."
+                f"A mask selects mask normalisation, but --normalization {normalization} was given; drop one of the two."
             )
         if has_mask and statistics:
-            raise OptionError("A mask and noise statistics (--noise-mean, --noise-std) contradict each other; give one of the two.")
+            raise OptionError(
+                "A mask and noise statistics (--noise-mean, --noise-std) contradict each other; drop one of the two."
+            )
         if normalization == "mask" and not has_mask:
             raise OptionError("--normalization mask needs a mask; give one with --mask.")
         if normalization == "auto" and statistics:
-            raise OptionError("--normalization auto measures the noise itself; drop --noise-mean and --noise-std, or use statistics.")
+            raise OptionError("--normalization auto measures the noise; drop --noise-mean and --noise-std, or use statistics.")
         if normalization is None:
             normalization = "mask" if has_mask else "statistics" if statistics else "auto"
         if normalization == "statistics":

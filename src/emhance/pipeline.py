@@ -1,7 +1,7 @@
 """The story of an enhancement, start here: read, normalise, resample, infer, recombine, clean, write.
 
-    result = enhance("half1.mrc", "half2.mrc")
-    result.write("enhanced.mrc")
+result = enhance("half1.mrc", "half2.mrc")
+result.write("enhanced.mrc")
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from emhance.config import CAUTION, EnhanceConfig
@@ -24,7 +23,7 @@ from emhance.maps.masks import check_binary_mask
 from emhance.maps.mrc import read_map, write_map
 from emhance.maps.resampling import plan_resampling
 from emhance.maps.volume import DensityMap, FloatArray, require_same_geometry
-from emhance.network.devices import cpu_threads, device_name, pick_devices, pick_precision
+from emhance.network.devices import cpu_threads, default_threads, device_name, pick_devices, pick_precision
 from emhance.network.inference import InferenceConfig, infer
 from emhance.network.weights import Network, load_network
 from emhance.provenance import Provenance
@@ -68,10 +67,10 @@ class EnhanceResult:
         """
         path = Path(path)
         record = provenance_path(path)
-        check_output(path, overwrite=overwrite)
-        # The record is finished before the map and appears after it, so that neither is there without the other.
-        with self.provenance.writing(record, overwrite=overwrite):
-            write_map(path, self.map, overwrite=overwrite)
+        for target in (path, record):
+            check_output(target, overwrite=overwrite)
+        # Whenever the run dies, no map lies there without its record.
+        write_map(path, self.map, overwrite=overwrite, before_move=lambda: self.provenance.write(record, overwrite=overwrite))
         return path, record
 
 
@@ -133,7 +132,7 @@ def enhance(
     config = (config or _config_of(options)).resolved(has_mask=mask is not None)
     devices = pick_devices(config.gpus)
     precision = pick_precision(config.precision, devices[0])
-    workers = config.threads or torch.get_num_threads()
+    workers = config.threads or default_threads()
     network = load_network(str(config.network))
     provenance = Provenance(config=asdict(config), network=_network_record(network))
     warn = _warner(provenance)

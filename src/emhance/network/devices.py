@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from emhance.errors import DeviceError, OptionError
+from emhance.network.unet import channels_last
 
 logger = logging.getLogger("emhance")
 
@@ -73,6 +76,22 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
 
+def default_threads() -> int:
+    """CPU threads that PyTorch uses unless told otherwise: one for every core this process may use."""
+    return torch.get_num_threads()
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Let PyTorch use `count` CPU threads inside the block, and as many as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def network_memory(device: torch.device) -> float:
     """Bytes that the network's own arrays may take on a device."""
     if device.type == "cuda":
@@ -86,14 +105,19 @@ def device_name(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "CPU"
 
 
+def has_onednn() -> bool:
+    """Whether PyTorch was built with oneDNN, the CPU's fast convolutions."""
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
 def _bfloat16_is_faster() -> bool:
     """Measure one convolution in both arithmetics, where the processor has bfloat16 units."""
-    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not has_onednn() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     seconds = {}
     with torch.inference_mode():
         for dtype in (torch.float32, torch.bfloat16):
-            layer = torch.nn.Conv3d(32, 32, 3, padding=1).to(dtype=dtype, memory_format=torch.channels_last_3d)
+            layer = channels_last(torch.nn.Conv3d(32, 32, 3, padding=1).to(dtype))
             x = torch.zeros((1, 32, 16, 64, 64), dtype=dtype).to(memory_format=torch.channels_last_3d)
             layer(x)
             start = time.perf_counter()

@@ -9,16 +9,18 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from emhance.errors import DeviceError
 from emhance.maps.volume import FloatArray
 from emhance.network.devices import network_memory
 from emhance.network.streaming import stream
-from emhance.network.unet import UNet
+from emhance.network.unet import UNet, channels_last
 from emhance.steps.tiling import Tile, TileGrid, Triple
 
 logger = logging.getLogger("emhance")
@@ -65,7 +67,8 @@ def infer(
     config
         Devices and how to use them.
     region
-        First and one-past-last voxel, zyx, of the part of the output that is wanted; the rest stays 0.
+        First and one-past-last voxel, zyx, of the part of the output that is wanted; it grows outwards to multiples of the
+        network's alignment, and the rest stays 0.
     progress
         Called now and then.
 
@@ -73,6 +76,11 @@ def infer(
     -------
     ndarray
         Enhanced density, same shape, float32.
+
+    Raises
+    ------
+    DeviceError
+        If a GPU's memory does not hold the smallest tile.
     """
     config = config or InferenceConfig()
     run = _Run(network, data, config, progress or (lambda done, total: None))
@@ -88,24 +96,25 @@ class _Run:
         self._batches: queue.SimpleQueue[list[Tile]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._done = self._total = 0
-        self._failure: Exception | None = None
+        self._stop = threading.Event()
 
     def result(self, region: tuple[Triple, Triple] | None) -> FloatArray:
         tiles = list(self._grid().tiles(*(region or (None, None))))
-        self._total = sum(tile.window_voxels for tile in tiles)
+        self._total = _voxels(tiles)
         for batch in _batches(tiles, self._config.batch_size or 1):
             self._batches.put(batch)
         devices = self._config.devices
         if len(devices) == 1:
             self._work(devices[0])
-        else:
-            threads = [threading.Thread(target=self._guarded_work, args=(device,), daemon=True) for device in devices]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            if self._failure is not None:
-                raise self._failure
+            return self._out
+        with ThreadPoolExecutor(len(devices)) as pool:
+            try:
+                workers = [pool.submit(self._work, device) for device in devices]
+                wait(workers, return_when=FIRST_EXCEPTION)
+            finally:
+                self._stop.set()  # one failure, or the user's interruption, ends the others as well
+            for worker in workers:
+                worker.result()
         return self._out
 
     def _grid(self) -> TileGrid:
@@ -129,21 +138,13 @@ class _Run:
             tile = (_round_up(tile[0], step), _round_up(tile[1], step), _round_up(tile[2], step))
         return TileGrid(shape=(nz, ny, nx), tile=tile, halo=self._network.receptive_radius, alignment=step)
 
-    def _guarded_work(self, device: torch.device) -> None:
-        try:
-            self._work(device)
-        except Exception as failure:  # handed to the main thread, which raises it
-            with self._lock:
-                self._failure = self._failure or failure
-
     def _work(self, device: torch.device) -> None:
-        memory_format = torch.channels_last_3d
         network = self._network
         if device.type != "cpu" or self._config.precision != torch.float32:
             network = UNet(self._network.shape)
             network.load_state_dict(self._network.state_dict())
-        network = network.to(device=device, dtype=self._config.precision, memory_format=memory_format).eval()
-        while self._failure is None:
+        network = channels_last(network.to(device=device, dtype=self._config.precision)).eval()
+        while not self._stop.is_set():
             try:
                 tiles = self._batches.get_nowait()
             except queue.Empty:
@@ -152,20 +153,32 @@ class _Run:
                 self._enhance(network, tiles, device)
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
-                for smaller in _smaller(tiles, self._grid()):
-                    self._batches.put(smaller)
+                smaller = list(_smaller(tiles, self._grid()))
+                with self._lock:  # smaller tiles have more halo, so that there is more to do
+                    self._total += sum(map(_voxels, smaller)) - _voxels(tiles)
+                for batch in smaller:
+                    self._batches.put(batch)
 
     def _enhance(self, network: UNet, tiles: list[Tile], device: torch.device) -> None:
-        """Run one batch of tiles with windows of the same shape."""
-        z = 0
-        with torch.inference_mode():
-            for part in stream(network, self._slabs(tiles, device)):
-                self._write(tiles, part, z)
-                z += part.shape[2]
-                voxels = part.shape[0] * part[0].numel()
-                with self._lock:
-                    self._done += voxels
-                    self._progress(min(self._done, self._total), self._total)
+        """Run one batch of tiles with windows of the same shape; on failure it counts as not begun."""
+        z = done = 0
+        try:
+            with torch.inference_mode():
+                for part in stream(network, self._slabs(tiles, device)):
+                    self._write(tiles, part, z)
+                    z += part.shape[2]
+                    done += part.numel()
+                    self._advance(part.numel())
+                    if self._stop.is_set():
+                        return
+        except torch.cuda.OutOfMemoryError:
+            self._advance(-done)
+            raise
+
+    def _advance(self, voxels: int) -> None:
+        with self._lock:
+            self._done += voxels
+            self._progress(self._done, self._total)
 
     def _slabs(self, tiles: list[Tile], device: torch.device) -> Iterator[Tensor]:
         planes, height, width = tiles[0].window_shape
@@ -202,6 +215,10 @@ def _batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
             yield group[start : start + size]
 
 
+def _voxels(tiles: list[Tile]) -> int:
+    return sum(tile.window_voxels for tile in tiles)
+
+
 def _smaller(tiles: list[Tile], grid: TileGrid) -> Iterator[list[Tile]]:
     """What to do instead of a batch that did not fit into the GPU's memory: half the batch, or half the tile."""
     if len(tiles) > 1:
@@ -214,7 +231,7 @@ def _smaller(tiles: list[Tile], grid: TileGrid) -> Iterator[list[Tile]]:
     edges = [b - a for a, b in zip(tile.core_start, tile.core_stop, strict=True)]
     z, y, x = edges
     if max(y, x) < 2 * SMALLEST_TILE:
-        raise torch.cuda.OutOfMemoryError("The GPU's memory does not hold the smallest tile; use --gpus none.")
+        raise DeviceError(f"The GPU's memory does not hold a tile of {y} x {x} voxels, the smallest; use --gpus none.")
     logger.warning("The GPU ran out of memory; going on with smaller tiles.")
     smaller = (z, -(-y // 2), x) if y >= x else (z, y, -(-x // 2))
     rounded = _round_up(smaller[1], grid.alignment), _round_up(smaller[2], grid.alignment)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emhance.network.devices import has_onednn
 from emhance.network.unet import ResidualBlock, UNet, fold, input_features, unfold
 
 Z = 2
@@ -76,8 +77,8 @@ def _join(pieces: list[Tensor]) -> Tensor:
 
 def _convolve(layer: nn.Conv3d, x: Tensor) -> Tensor:
     """Convolve with padding in y and x alone."""
-    if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        # PyTorch's own choice takes a slow path for one thin slab (fewer than 20,480 rows), though oneDNN is several times faster.
+    if x.device.type == "cpu" and x.dtype == torch.float32 and has_onednn():
+        # PyTorch's own choice takes a slow path for a single thin slab (under 20,480 rows); oneDNN is several times faster.
         result: Tensor = torch.ops.aten.mkldnn_convolution(x, layer.weight, layer.bias, [0, 1, 1], [1, 1, 1], [1, 1, 1], 1)
         return result
     return functional.conv3d(x, layer.weight, layer.bias, padding=(0, 1, 1))
@@ -101,12 +102,12 @@ class LevelStream:
     """One level of the U-Net with all deeper ones inside it."""
 
     def __init__(self, network: UNet, level: int) -> None:
-        self._encoder = [ResidualStream(cast(ResidualBlock, block)) for block in cast(nn.Sequential, network.encoder[level])]
+        self._encoder = _streams(network.encoder[level])
         self._deeper = LevelStream(network, level + 1) if level < len(network.down) else None
         if self._deeper is not None:
-            self._down = cast(nn.Conv3d, network.down[level])
-            self._up = cast(nn.ConvTranspose3d, network.up[level])
-            self._decoder = [ResidualStream(cast(ResidualBlock, block)) for block in cast(nn.Sequential, network.decoder[level])]
+            self._down = cast("nn.Conv3d", network.down[level])
+            self._up = cast("nn.ConvTranspose3d", network.up[level])
+            self._decoder = _streams(network.decoder[level])
             self._skip, self._odd = Queue(), Queue()
             self._held = 0
 
@@ -128,13 +129,17 @@ class LevelStream:
             coarse = x.new_zeros((x.shape[0], self._down.out_channels, 0, *area))
         coarse = self._deeper.push(coarse, last)
         if coarse.shape[Z]:
-            x = cast(Tensor, self._up(coarse))
+            x = cast("Tensor", self._up(coarse))
             x = x.add_(self._skip.pop(x.shape[Z]))
         else:
             x = x[:, :, :0]
         for block in self._decoder:
             x = block.push(x, last)
         return x
+
+
+def _streams(blocks: nn.Module) -> list[ResidualStream]:
+    return [ResidualStream(cast("ResidualBlock", block)) for block in blocks.children()]
 
 
 def stream(network: UNet, slabs: Iterable[Tensor]) -> Iterator[Tensor]:

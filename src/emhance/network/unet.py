@@ -8,11 +8,14 @@ tiling is exact. The stem moves every 2×2×2 voxels into channels (space to dep
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+Module = TypeVar("Module", bound=nn.Module)
 
 ALIGNMENT_FACTOR = 2
 """Space-to-depth factor of the stem."""
@@ -79,7 +82,7 @@ class UNet(nn.Module):
         folded = self.INPUT_FEATURES * ALIGNMENT_FACTOR**3
         self.stem = nn.Conv3d(folded, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(_blocks(c, n) for c, n in zip(channels, shape.encoder_blocks, strict=True))
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        pairs = list(pairwise(channels))
         self.down = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
         self.decoder = nn.ModuleList(_blocks(c, n) for c, n in zip(channels[:-1], shape.decoder_blocks, strict=True))
@@ -140,6 +143,11 @@ class UNet(nn.Module):
                 step = ALIGNMENT_FACTOR * 2 ** (level + coarser)
                 total += 2.0 * module.weight.numel() / step**3
         return total
+
+
+def channels_last(module: Module) -> Module:
+    """Lay a module's weights out with the channels last in memory, which convolutions on a CPU like best."""
+    return module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:

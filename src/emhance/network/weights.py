@@ -106,12 +106,16 @@ def load_network(name_or_path: str) -> Network:
             f"{path} does not belong to its card: its SHA-256 is {found[:16]}…, the card says {card.sha256[:16]}…; "
             "get both files again."
         )
-    module = UNet(UNetShape.from_dict(card.shape))
+    try:
+        module = UNet(UNetShape.from_dict(card.shape))
+    except (AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"The card of {path} describes no network ({error}); get both files again.") from error
     try:
         values = safetensors.torch.load_file(path)
         module.load_state_dict({key: value.float() for key, value in values.items()}, strict=True)
     except (safetensors.SafetensorError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be loaded into the network its card describes: {error}") from error
+        reason = " ".join(str(error).split())  # PyTorch's runs over several lines
+        raise WeightsError(f"{path} cannot be loaded into the network its card describes: {reason}") from error
     return Network(module.eval().requires_grad_(False), card)
 
 

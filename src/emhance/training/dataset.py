@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -56,7 +57,9 @@ class SimulatedCrops(Dataset[tuple[Tensor, Tensor]]):
         return 2**31
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed((self._seed << 32) + index)
+        # PyTorch's CPU generator looks at 32 bits of its seed only, so both numbers are mixed into these.
+        mixed = np.random.SeedSequence([self._seed, index]).generate_state(1)
+        generator = torch.Generator().manual_seed(int(mixed[0]))
         maps = self._simulated(generator)
         half = bool(torch.rand(1, generator=generator) < self._crops.single_half)
         data = maps.half1 if half else 0.5 * (maps.half1 + maps.half2)

@@ -66,7 +66,7 @@ def _element(sequence: str, phi_psi: tuple[float, float]) -> list[tuple[str, lis
                 structure = PeptideBuilder.initialize_res(geometry)
             else:
                 PeptideBuilder.add_residue(structure, geometry)
-    residues = list(structure.get_residues())
+    residues = list(structure.get_residues())  # type: ignore[union-attr]
     positions = np.array([atom.coord for residue in residues for atom in residue], float)
     centre = positions.mean(0)
     axis = np.linalg.svd(positions - centre)[2][0]

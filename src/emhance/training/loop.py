@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from emhance.network.unet import UNet, UNetShape
+from emhance.errors import AtomicModelError
+from emhance.network.unet import UNet, UNetShape, channels_last
 from emhance.training.dataset import CropConfig, SimulatedCrops
 from emhance.training.losses import enhancement_loss
 from emhance.training.simulation import SimulationConfig
@@ -75,7 +76,7 @@ def train(config: TrainingConfig, *, resume: bool = False, report: Callable[[str
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = UNet(config.network).to(device, memory_format=torch.channels_last_3d)
+    network = channels_last(UNet(config.network).to(device))
     average = UNet(config.network).to(device).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
@@ -96,6 +97,11 @@ def train(config: TrainingConfig, *, resume: bool = False, report: Callable[[str
     structures = load_structures(config.structures)
     training = [atoms for name, atoms in structures.items() if not is_validation(name)]
     held_out = [atoms for name, atoms in structures.items() if is_validation(name)]
+    if not training or not held_out:
+        raise AtomicModelError(
+            f"{config.structures} holds {len(training)} structures for training and {len(held_out)} for validation (decided by "
+            "their names); give more."
+        )
     validation = SimulatedCrops(held_out, config.simulation, config.crops, seed=config.seed + 1)
     validation_set = [validation[i] for i in range(config.validation_maps)]
     first, last = step * config.maps_per_step, config.steps * config.maps_per_step

@@ -23,7 +23,8 @@ def frequencies_squared(n: int, voxel_size: float, device: torch.device) -> Tens
     """Squared spatial frequency (1/Å²) of every coefficient of a cubic rfft, shape ``(n, n, n // 2 + 1)``."""
     full = torch.fft.fftfreq(n, voxel_size, device=device)
     half = torch.fft.rfftfreq(n, voxel_size, device=device)
-    return full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2
+    s2: Tensor = full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2
+    return s2
 
 
 @lru_cache(maxsize=8)
@@ -123,8 +124,8 @@ def density_transform(
 
     Notes
     -----
-    exp(-B s²/4) is interpolated quadratically in log B among values 1.35 times apart; the density of an atom is within 1 % of its
-    closed form for B of 30 Å² and more at 1 Å.
+    exp(-B s²/4) is interpolated quadratically in log B among values `LEVEL_RATIO` apart; at 1 Å the density of an atom is within
+    5 % of the peak of its closed form (up to Nyquist) for B = 30 Å², 2 % for 60 Å² and 0.2 % for 200 Å².
     """
     device = positions.device
     factors = _scattering_factors().to(device)[elements]

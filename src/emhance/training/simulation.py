@@ -78,6 +78,8 @@ class SimulationConfig:
     """Share of maps sharpened by 30-100 % of their overall B (always FSC-weighted and low-passed)."""
     masked_share: float = 0.2
     """Share of maps cut at or near the molecule, which leaves no noise to normalise from."""
+    scaled_inside_share: float = 0.5
+    """Share of the masked maps scaled by their 99.9th percentile inside the mask, as with a mask; the rest by the whole box's."""
     outside_sphere_share: float = 0.15
     """Share of maps set to zero outside a sphere."""
     target_flexibility: float = 0.5
@@ -167,9 +169,6 @@ def simulate(atoms: Atoms, config: SimulationConfig, generator: torch.Generator)
     def blur(transform: Tensor, b_factor: float) -> Tensor:
         return transform * torch.exp(s2 * (-0.25 * b_factor))
 
-    def back(transform: Tensor) -> Tensor:
-        return torch.fft.irfftn(transform, s=(n, n, n))
-
     positions, elements, own_b, occupancies = _placed(atoms, config, draw)
     low, high = (math.log(value) for value in config.resolution)
     resolution = math.exp(draw.uniform("log_resolution", (low, high)))
@@ -188,10 +187,10 @@ def simulate(atoms: Atoms, config: SimulationConfig, generator: torch.Generator)
 
     data_b = (own_b + disorder_b).clamp(min=20.0 * voxel**2)
     clean = atoms_transform(data_b)
-    envelope_density = back(blur(clean, 60.0))
+    envelope_density = _to_map(blur(clean, 60.0))
     molecule = (envelope_density > 0.12 * torch.quantile(envelope_density.flatten()[::7], 0.999)).float()
     inside = molecule.sum()
-    level = (back(clean) * molecule).sum() / inside
+    level = (_to_map(clean) * molecule).sum() / inside
 
     # What is there beside the atoms: bulk solvent, and detergent, lipids or disordered chains.
     solvent = blur(torch.fft.rfftn(molecule), draw.uniform("solvent_edge_b", config.solvent_edge_b))
@@ -208,11 +207,23 @@ def simulate(atoms: Atoms, config: SimulationConfig, generator: torch.Generator)
     # Targets: at the resolution the local data support.
     roll_off = torch.rsqrt(1 + (s * resolution * 0.9) ** 8)
     kept_b = (own_b + config.target_flexibility * disorder_b).clamp(min=20.0 * voxel**2)
-    target = back(atoms_transform(kept_b) * roll_off).clamp(min=0) / SOLVENT_FREE_DENSITY
+    target = _to_map(atoms_transform(kept_b) * roll_off).clamp(min=0) / SOLVENT_FREE_DENSITY
     wide = blur(clean, 0.5 * min(envelope, 8 * resolution**2)) * roll_off + torch.fft.rfftn(extra)
-    wide_target = back(wide).clamp(min=0) / SOLVENT_FREE_DENSITY
-    truth = back(atoms_transform(own_b.clamp(min=20.0 * voxel**2))) / SOLVENT_FREE_DENSITY
+    wide_target = _to_map(wide).clamp(min=0) / SOLVENT_FREE_DENSITY
+    truth = _to_map(atoms_transform(own_b.clamp(min=20.0 * voxel**2))) / SOLVENT_FREE_DENSITY
     return SimulatedMaps(halves[0], halves[1], target, wide_target, molecule, truth, draw.log)
+
+
+def _to_map(transform: Tensor) -> Tensor:
+    """Inverse of ``torch.fft.rfftn`` for a cubic box of even edge."""
+    n = len(transform)
+    values: Tensor = torch.fft.irfftn(transform, s=(n, n, n))
+    return values
+
+
+def _blurred(values: Tensor, s2: Tensor, b_factor: float) -> Tensor:
+    """A map blurred by a B-factor in Å²."""
+    return _to_map(torch.fft.rfftn(values) * torch.exp(s2 * (-0.25 * b_factor)))
 
 
 def _placed(atoms: Atoms, config: SimulationConfig, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -229,10 +240,8 @@ def _placed(atoms: Atoms, config: SimulationConfig, draw: Draw) -> tuple[Tensor,
         ],
         device=device,
     )
-    if config.whole:
-        centre = positions.mean(0)
-    else:
-        centre = positions[int(draw.uniform("centre_atom", (0, len(positions) - 1)))]
+    atom = int(draw.uniform("centre_atom", (0, len(positions) - 1)))
+    centre = positions.mean(0) if config.whole else positions[atom]
     edge = config.box * config.voxel_size
     shift = torch.tensor([draw.uniform(f"shift_{axis}", (-config.shift, config.shift)) for axis in "zyx"], device=device)
     placed = (positions - centre) @ rotation.T + edge / 2 + shift * config.voxel_size
@@ -245,8 +254,7 @@ def _placed(atoms: Atoms, config: SimulationConfig, draw: Draw) -> tuple[Tensor,
 
 def _smooth_field(draw: Draw, s2: Tensor, n: int, length: float) -> Tensor:
     """A random field of mean 0 and s.d. 1 that varies over `length` voxels."""
-    transform = torch.fft.rfftn(draw.normal(n, n, n)) * torch.exp(s2 / s2.max() * 0.75 * (-10.0 * length**2))
-    values = torch.fft.irfftn(transform, s=(n, n, n))
+    values = _to_map(torch.fft.rfftn(draw.normal(n, n, n)) * torch.exp(s2 / s2.max() * 0.75 * (-10.0 * length**2)))
     return (values - values.mean()) / values.std()
 
 
@@ -258,14 +266,10 @@ def _at(values: Tensor, voxels: Tensor) -> Tensor:
 
 def _density_beside(draw: Draw, s2: Tensor, n: int, molecule: Tensor) -> Tensor:
     """Smooth density of level 1 next to the molecule: a belt, or patches."""
-
-    def blurred(values: Tensor, b_factor: float) -> Tensor:
-        return torch.fft.irfftn(torch.fft.rfftn(values) * torch.exp(s2 * (-0.25 * b_factor)), s=(n, n, n))
-
-    near = blurred(molecule, draw.uniform("extra_reach_b", (1500.0, 6000.0)))
+    near = _blurred(molecule, s2, draw.uniform("extra_reach_b", (1500.0, 6000.0)))
     patches = _smooth_field(draw, s2, n, draw.uniform("extra_patch", (10.0, 25.0)))
     region = (patches > draw.uniform("extra_cut", (-0.5, 0.8))) & (near > 0.03) & (molecule < 0.5)
-    return blurred(region.float(), draw.uniform("extra_edge_b", (200.0, 700.0)))
+    return _blurred(region.float(), s2, draw.uniform("extra_edge_b", (200.0, 700.0)))
 
 
 def _envelope(draw: Draw, config: SimulationConfig, signal: Tensor, s2: Tensor, s: Tensor, envelope: float) -> Tensor:
@@ -281,7 +285,10 @@ def _envelope(draw: Draw, config: SimulationConfig, signal: Tensor, s2: Tensor, 
     if draw.chance("anisotropic", 0.3):
         n = s2.shape[0]
         device = s2.device
-        full, half = torch.fft.fftfreq(n, config.voxel_size, device=device), torch.fft.rfftfreq(n, config.voxel_size, device=device)
+        full, half = (
+            torch.fft.fftfreq(n, config.voxel_size, device=device),
+            torch.fft.rfftfreq(n, config.voxel_size, device=device),
+        )
         z, y, x = (draw.normal(3)).tolist()
         norm = math.sqrt(z * z + y * y + x * x)
         along = (full[:, None, None] * z + full[None, :, None] * y + half[None, None, :] * x) / norm
@@ -344,27 +351,26 @@ def _processed(
     if sharpened or draw.chance("low_passed", config.low_pass_share):
         cut = draw.uniform("low_pass_at", (0.95, 1.4)) / resolution
         curve = curve * torch.sigmoid((cut - s) * (n * config.voxel_size / 2.0))
-    maps = [torch.fft.irfftn(half * curve, s=(n, n, n)) for half in halves]
-
-    def blurred(values: Tensor, b_factor: float) -> Tensor:
-        return torch.fft.irfftn(torch.fft.rfftn(values) * torch.exp(s2 * (-0.25 * b_factor)), s=(n, n, n))
-
+    maps = [_to_map(half * curve) for half in halves]
     mean = 0.5 * (maps[0] + maps[1])
-    solvent = blurred(molecule, 3000.0) < 0.02
+    solvent = _blurred(molecule, s2, 3000.0) < 0.02
     if int(solvent.sum()) < 2000:
         solvent = molecule < 0.5
     if int(solvent.sum()) < 2000:
         solvent = mean <= torch.quantile(mean.flatten()[::7], 0.2)
     offset = mean[solvent].mean()
     if draw.chance("masked", config.masked_share):
-        reach = blurred(molecule, 300.0)
+        reach = _blurred(molecule, s2, 300.0)
         mask = (reach > draw.uniform("mask_cut", (0.05, 0.4))).float()
         if draw.chance("soft_mask", 0.6):
-            mask = blurred(mask, draw.uniform("mask_edge_b", (100.0, 800.0))).clamp(0, 1)
+            mask = _blurred(mask, s2, draw.uniform("mask_edge_b", (100.0, 800.0))).clamp(0, 1)
         if draw.chance("mask_keeps_offset", 0.5):
             offset = torch.zeros_like(offset)
         maps = [(half - offset) * mask for half in maps]
-        top = torch.quantile((0.5 * (maps[0] + maps[1])).flatten()[::7], 0.999).clamp(min=1e-12)
+        values = 0.5 * (maps[0] + maps[1])
+        if draw.chance("scaled_inside", config.scaled_inside_share):
+            values = values[mask > 0.5]
+        top = torch.quantile(values.flatten()[::7], 0.999).clamp(min=1e-12)
         scale = DENSITY_TOP * math.exp(0.35 * float(draw.normal(1))) / top
         return [half * scale for half in maps]
     spread = mean[solvent].std()

@@ -1,0 +1,132 @@
+"""Score enhanced maps against atomic models, beside their inputs, as a table.
+
+    python benchmarks/quality.py --shared ../shared [--network tight] [--cases 6msm emd_3488 emd_3488:100 ...] [--gain]
+
+Cases are half-map pairs of ``relion_pairs`` and maps of ``real``; ``NAME:B`` blurs the input by a B-factor of B Å² first.
+Scores are those of the development data's ``score/score.py``: every cell says input → enhanced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+import emhance
+from emhance.maps.fourier import apply_b_factor
+
+SCORES = ("cc_box", "cc_mask", "cc_peaks", "fsc05_mask", "fsc_avg_mask")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input with its atomic model; two maps are half maps."""
+
+    name: str
+    maps: list[emhance.DensityMap]
+    atomic_model: Path
+    resolution: float
+    offset_xyz: list[float]
+
+    @property
+    def input(self) -> emhance.DensityMap:
+        """What the enhanced map is compared with: the map, or the mean of the half maps."""
+        return replace(self.maps[0], data=np.mean([m.data for m in self.maps], axis=0, dtype=np.float32))
+
+
+def load_scorer(shared: Path) -> ModuleType:
+    """Import score.py from where it lies."""
+    spec = importlib.util.spec_from_file_location("score", shared / "score" / "score.py")
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"{shared} holds no score/score.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def cases(shared: Path, wanted: list[str] | None) -> Iterator[Case]:
+    """All cases that have an atomic model, or those wanted."""
+    pairs = {row["name"]: row for row in csv.DictReader((shared / "relion_pairs" / "index.csv").open())}
+    real = {row["map"].split(".")[0]: row for row in json.loads((shared / "real" / "index.json").read_text())}
+    with_model = [name for name, row in real.items() if row["atomic_model"]]
+    for name in wanted or [*pairs, *(f"{n}{b}" for n in with_model for b in ("", ":100"))]:
+        plain, _, b_factor = name.partition(":")
+        if plain in pairs:
+            folder = shared / "relion_pairs"
+            halves = [emhance.read_map(folder / f"{plain}_half{i}.mrc.gz") for i in (1, 2)]
+            yield Case(name, halves, folder / f"{plain}_model.cif.gz", float(pairs[plain]["resolution"]), [0.0, 0.0, 0.0])
+        else:
+            row, folder = real[plain], shared / "real"
+            density = emhance.read_map(folder / row["map"])
+            if b_factor:
+                density = replace(density, data=apply_b_factor(density.data, density.voxel_size, float(b_factor)))
+            yield Case(name, [density], folder / row["atomic_model"], float(row["resolution"]), row["offset_xyz"])
+
+
+def main() -> None:
+    """Score and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--network", default="tight")
+    parser.add_argument("--cases", nargs="+")
+    parser.add_argument("--recombine", choices=("on", "off"), default="on")
+    parser.add_argument("--gain", action="store_true", help="also enhance half map 1 alone and compare it with half map 2")
+    parser.add_argument("--keep", type=Path, help="folder in which the enhanced maps are kept")
+    args = parser.parse_args()
+    logging.getLogger("emhance").setLevel(logging.ERROR)
+    scorer = load_scorer(args.shared)
+    print(
+        "| case | "
+        + " | ".join(SCORES)
+        + " | inclusion of protein / nucleic / other | reliability from |"
+        + (" gain |" if args.gain else "")
+    )
+    print("|---" * (len(SCORES) + 3 + args.gain) + "|")
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+
+        def written(density: emhance.DensityMap, stem: str) -> str:
+            path = scratch / f"{stem}.mrc"
+            emhance.write_map(path, density, overwrite=True)
+            return str(path)
+
+        for case in cases(args.shared, args.cases):
+            options = {"network": args.network, "gpus": "none", "recombine": args.recombine == "on"}
+            if len(case.maps) == 1:
+                options["resolution"] = case.resolution
+            result = emhance.enhance(*case.maps, **options)
+            before, after = (
+                scorer.score_model(written(density, "scored"), str(case.atomic_model), case.resolution, case.offset_xyz)
+                for density in (case.input, result.map)
+            )
+            included = " / ".join(
+                f"{after[key]:.3f}" if (key := f"inclusion_{kind}") in after else "-" for kind in ("protein", "nucleic", "other")
+            )
+            source = result.provenance.recombination.get("source", "off")
+            row = [f"{before[score]:.3f} → {after[score]:.3f}" for score in SCORES] + [included, source]
+            if args.gain:
+                row.append(_gain(scorer, case, options, written) if len(case.maps) == 2 else "-")
+            print(f"| {case.name} | " + " | ".join(row) + " |", flush=True)
+            if args.keep:
+                args.keep.mkdir(parents=True, exist_ok=True)
+                result.write(args.keep / f"{case.name.replace(':', '_')}.mrc", overwrite=True)
+
+
+def _gain(scorer: ModuleType, case: Case, options: dict, written) -> str:
+    first, second = case.maps
+    enhanced = emhance.enhance(first, **options)
+    paths = [written(density, stem) for density, stem in ((enhanced.map, "enhanced"), (first, "half1"), (second, "half2"))]
+    return f"{scorer.score_halves(*paths)['gain']:.2f}"
+
+
+if __name__ == "__main__":
+    main()
