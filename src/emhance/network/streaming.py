@@ -33,18 +33,28 @@ class Queue:
             self._slabs.append(slab)
 
     def pop(self, planes: int) -> Tensor:
-        """Take the first `planes` planes."""
-        taken: list[Tensor] = []
+        """Take the first `planes` planes, at least one."""
+        taken = list(self._take(planes))
+        return taken[0] if len(taken) == 1 else _join(taken)
+
+    def add_to(self, x: Tensor) -> Tensor:
+        """Take as many planes as `x` has and add them to it, in place."""
+        z = 0
+        for slab in self._take(x.shape[Z]):
+            x[:, :, z : z + slab.shape[Z]].add_(slab)
+            z += slab.shape[Z]
+        return x
+
+    def _take(self, planes: int) -> Iterator[Tensor]:
         while planes:
             slab = self._slabs[0]
             if slab.shape[Z] <= planes:
-                taken.append(self._slabs.pop(0))
-                planes -= slab.shape[Z]
+                self._slabs.pop(0)
             else:
-                taken.append(slab[:, :, :planes])
                 self._slabs[0] = slab[:, :, planes:]
-                planes = 0
-        return taken[0] if len(taken) == 1 else _join(taken)
+                slab = slab[:, :, :planes]
+            planes -= slab.shape[Z]
+            yield slab
 
 
 class ConvolutionStream:
@@ -71,8 +81,12 @@ class ConvolutionStream:
 
 def _join(pieces: list[Tensor]) -> Tensor:
     """Put slabs behind one another along z."""
-    # With the channels last in memory as last dimension, this is a plain copy, twice as fast as joining along dimension 2.
-    return torch.cat([piece.permute(0, 2, 3, 4, 1) for piece in pieces], 1).permute(0, 4, 1, 2, 3)
+    return torch.cat([_channels_last(piece) for piece in pieces], 1).permute(0, 4, 1, 2, 3)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    # What lies last in memory as the last dimension: slabs are then joined by a plain copy, twice as fast.
+    return x.permute(0, 2, 3, 4, 1)
 
 
 def _convolve(layer: nn.Conv3d, x: Tensor) -> Tensor:
@@ -95,7 +109,7 @@ class ResidualStream:
         """Take the next planes; return those that can be computed now."""
         self._waiting.push(x)
         y = self._b.push(self._a.push(x, last).relu_(), last)
-        return y.add_(self._waiting.pop(y.shape[Z])).relu_() if y.shape[Z] else y
+        return self._waiting.add_to(y).relu_()
 
 
 class LevelStream:
@@ -129,8 +143,7 @@ class LevelStream:
             coarse = x.new_zeros((x.shape[0], self._down.out_channels, 0, *area))
         coarse = self._deeper.push(coarse, last)
         if coarse.shape[Z]:
-            x = cast("Tensor", self._up(coarse))
-            x = x.add_(self._skip.pop(x.shape[Z]))
+            x = self._skip.add_to(cast("Tensor", self._up(coarse)))
         else:
             x = x[:, :, :0]
         for block in self._decoder:

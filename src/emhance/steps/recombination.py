@@ -123,11 +123,13 @@ def recombine(
     if half_difference is None and noise:
         noise_power = _solvent_power(data, support, voxel_size=voxel_size, workers=workers)
     weight = float(np.sum(np.square(support), dtype=np.float64))
-    data *= support
+    for array in (enhanced, data, half_difference):
+        if array is not None:
+            array *= support
+    del support
     X: Spectrum = scipy.fft.rfftn(data, workers=workers)
     power_x = shell_sums(X, shape)
     if half_difference is not None:
-        half_difference *= support
         reliability = _from_half_maps(X, half_difference, power_x, workers=workers)
         source = "half-map FSC"
     elif noise_power is not None:
@@ -137,8 +139,6 @@ def recombine(
         at = resolution if resolution is not None else DEFAULT_RESOLUTION
         reliability = _from_resolution(frequency, at)
         source = "stated resolution" if resolution is not None else "default resolution"
-    enhanced *= support
-    del support
 
     N: Spectrum = scipy.fft.rfftn(enhanced, workers=workers)
     gain = np.sqrt(reliability * shell_sums(N, shape) / np.maximum(power_x, 1e-30))
@@ -153,8 +153,9 @@ def recombine(
 def support_of(enhanced: FloatArray, *, voxel_size: float) -> FloatArray:
     """Where the network sees density: 0 to 1 with a soft edge, same shape."""
     top = float(np.percentile(enhanced.ravel()[::7], 99.9))
-    smooth = _smoothed(enhanced, SUPPORT_SMOOTHING / voxel_size)
-    support = _smoothed((smooth > max(SUPPORT_LEVEL * top, SUPPORT_FLOOR)).astype(np.float32), SUPPORT_EDGE / voxel_size)
+    support = _smoothed(enhanced, SUPPORT_SMOOTHING / voxel_size)
+    support[...] = support > max(SUPPORT_LEVEL * top, SUPPORT_FLOOR)
+    support = _smoothed(support, SUPPORT_EDGE / voxel_size)
     # The softened edge is drawn outwards, so that the support loses nothing of what it encloses.
     support *= 1.5
     np.minimum(support, 1.0, out=support)
