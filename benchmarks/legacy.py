@@ -5,7 +5,8 @@
 `--tensorflow` names a Python that has TensorFlow 2.x with Keras 2 (such as 2.15) and NumPy, in an environment of its own. All
 candidates take turns, eight tiles at a time, so that other load on the machine hits all of them; figures are medians, and
 ratios come first.
-With `--map MAP.mrc` the wider strides of the corrected way are compared with stride 16 on that map.
+With `--map MAP.mrc` the wider strides of the corrected way are compared with the first of `--strides` on that map. With
+`--cpu-time` everything is measured as CPU time of all threads: the fairer figure where much else runs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from emhance.legacy.enhancing import BATCH, enhance_with_imported
 from emhance.legacy.importing import KerasNetwork, load_keras
 from emhance.legacy.keras_layers import BufferGroupNormalization
 from emhance.maps.mrc import read_map
+
+Clock = Callable[[], float]
 
 WORKER = """
 import sys, time
@@ -52,15 +55,16 @@ class GroupNormalization(tf.keras.layers.Layer):
         shape = [1, g, 1, 1, 1, c // g]
         return tf.reshape(y * tf.reshape(self.gamma, shape) + tf.reshape(self.beta, shape), s)
 
+clock = getattr(time, sys.argv[3])
 model = tf.keras.models.load_model(sys.argv[1], custom_objects={"GroupNormalization": GroupNormalization}, compile=False)
 box = model.input_shape[1]
 for line in sys.stdin:
     tiles, batch = map(int, line.split())
     x = np.random.default_rng(0).normal(size=(batch, box, box, box, 1)).astype(np.float32)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(tiles // batch):
         y = model.predict_on_batch(x)
-    print("SECONDS", time.perf_counter() - start, float(np.abs(y).sum()), flush=True)
+    print("SECONDS", clock() - start, float(np.abs(y).sum()), flush=True)
 """
 
 
@@ -93,15 +97,15 @@ def plain(network: KerasNetwork) -> nn.Module:
     return module
 
 
-def in_torch(module: nn.Module, box: int, tiles: int, batch: int) -> Callable[[], float]:
+def in_torch(module: nn.Module, box: int, tiles: int, batch: int, clock: Clock) -> Callable[[], float]:
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(batch, 1, box, box, box)).astype(np.float32))
 
     def run() -> float:
-        start = time.perf_counter()
+        start = clock()
         with torch.inference_mode():
             for _ in range(tiles // batch):
                 module(x)
-        return time.perf_counter() - start
+        return clock() - start
 
     return run
 
@@ -120,19 +124,21 @@ def in_tensorflow(worker: subprocess.Popen[str], tiles: int, batch: int) -> Call
     return run
 
 
-def compare_strides(network: KerasNetwork, path: Path, config: EnhanceConfig) -> dict[str, dict[str, float]]:
-    """Seconds of the corrected way at several strides, and the difference of its result from stride 16."""
+def compare_strides(
+    network: KerasNetwork, path: Path, config: EnhanceConfig, strides: Sequence[int], clock: Clock
+) -> dict[str, dict[str, float]]:
+    """Seconds of the corrected way at several strides, and the difference of its result from the first one."""
     source = read_map(path)
     found: dict[str, dict[str, float]] = {}
     reference = None
-    for stride in (16, 32, 48, 64):
-        start = time.perf_counter()
+    for stride in strides:
+        start = clock()
         data = enhance_with_imported(source, network=network, config=config, stride=stride).map.data
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
         reference = data if reference is None else reference
         found[f"stride {stride}"] = {
             "seconds": round(seconds, 1),
-            "correlation with stride 16": round(float(np.corrcoef(data.ravel(), reference.ravel())[0, 1]), 6),
+            f"correlation with stride {strides[0]}": round(float(np.corrcoef(data.ravel(), reference.ravel())[0, 1]), 6),
             "largest difference / maximum": round(float(np.abs(data - reference).max() / np.abs(reference).max()), 4),
         }
         print(f"stride {stride}:", found[f"stride {stride}"], flush=True)
@@ -147,17 +153,20 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=BATCH, help="per turn, a multiple of 8")
     parser.add_argument("--map", type=Path)
     parser.add_argument("--noise", type=float, nargs=2, metavar=("MEAN", "STD"))
+    parser.add_argument("--strides", type=int, nargs="+", default=(16, 32, 48, 64))
+    parser.add_argument("--cpu-time", action="store_true")
     options = parser.parse_args()
+    clock = time.process_time if options.cpu_time else time.perf_counter
     network = load_keras(options.checkpoint)
     box, tiles = network.tile_size, options.tiles
     candidates = {
-        "emhance": in_torch(network.module, box, tiles, BATCH),
-        "emhance, two tiles at a time": in_torch(network.module, box, tiles, 2),
-        "plain torch": in_torch(plain(network), box, tiles, BATCH),
+        "emhance": in_torch(network.module, box, tiles, BATCH, clock),
+        "emhance, two tiles at a time": in_torch(network.module, box, tiles, 2, clock),
+        "plain torch": in_torch(plain(network), box, tiles, BATCH, clock),
     }
     worker = None
     if options.tensorflow:
-        command = [options.tensorflow, "-c", WORKER, str(options.checkpoint), str(torch.get_num_threads())]
+        command = [options.tensorflow, "-c", WORKER, str(options.checkpoint), str(torch.get_num_threads()), clock.__name__]
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         candidates["TensorFlow (reference)"] = in_tensorflow(worker, tiles, BATCH)
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
@@ -177,7 +186,7 @@ def main() -> None:
     if options.map is not None:
         noise = options.noise or (None, None)
         config = EnhanceConfig(noise_mean=noise[0], noise_std=noise[1])
-        compare_strides(network, options.map, config)
+        compare_strides(network, options.map, config, options.strides, clock)
 
 
 if __name__ == "__main__":

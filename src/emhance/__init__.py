@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from emhance.maps.mrc import read_map, write_map
     from emhance.maps.volume import DensityMap, Geometry
     from emhance.pipeline import EnhanceResult, enhance
+    from emhance.validation.validate import ValidationResult, validate
 
 _HOMES = {
     "DensityMap": "emhance.maps.volume",
     "EnhanceConfig": "emhance.config",
     "EnhanceResult": "emhance.pipeline",
     "Geometry": "emhance.maps.volume",
+    "ValidationResult": "emhance.validation.validate",
     "enhance": "emhance.pipeline",
     "read_map": "emhance.maps.mrc",
+    "validate": "emhance.validation.validate",
     "write_map": "emhance.maps.mrc",
 }
 
@@ -33,8 +36,10 @@ __all__ = [
     "EnhanceConfig",
     "EnhanceResult",
     "Geometry",
+    "ValidationResult",
     "enhance",
     "read_map",
+    "validate",
     "write_map",
 ]
 

@@ -38,6 +38,8 @@ class Provenance:
         Source, resolution (Å), and per shell: frequency (1/Å), reliability and gain; empty when off.
     cleaning
         What cleaning removed; empty when off.
+    evidence
+        What the half maps alone say: held-out-half curve, shares of data and network, confidence, gate; empty when not asked for.
     device
         Devices, precision, threads, network voxel size and box.
     seconds
@@ -52,6 +54,7 @@ class Provenance:
     normalization: dict[str, Any] = field(default_factory=dict)
     recombination: dict[str, Any] = field(default_factory=dict)
     cleaning: dict[str, Any] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
     device: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -71,7 +74,7 @@ class Provenance:
 
     def to_dict(self) -> dict[str, Any]:
         """The record as plain values; numbers that are not finite become null."""
-        values: dict[str, Any] = _plain(asdict(self))
+        values: dict[str, Any] = plain(asdict(self))
         return values
 
     def write(self, path: Path, *, overwrite: bool = False) -> None:
@@ -91,15 +94,16 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Dataclass fields, arrays and paths as what JSON can hold; numbers that are not finite become None."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float):
         return float(f"{value:.7g}") if math.isfinite(value) else None
     return value

@@ -35,11 +35,13 @@ def demo_command(
     from emhance.maps.atomic_write import check_output
     from emhance.maps.mrc import read_map, write_map
     from emhance.maps.volume import DensityMap, Geometry
+    from emhance.network.devices import pick_devices
     from emhance.pipeline import enhance
     from emhance.report.plots import plot_central_slices
     from emhance.training.example_protein import example_protein
     from emhance.training.simulation import raw_pair
 
+    pick_devices(gpus)  # a GPU that is not there is said before anything is written
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,6 +9,7 @@ import typer
 
 from emhance.cli.console import progress_bar, set_verbosity
 from emhance.cli.half_maps import find_half2
+from emhance.cli.network_choice import check_choice, enhance_by_choice
 from emhance.config import CAUTION, EnhanceConfig, default_of, help_of
 from emhance.errors import OptionError
 
@@ -17,10 +18,14 @@ def _help(name: str) -> str:
     return help_of(EnhanceConfig, name)
 
 
-def enhance_command(
-    map: Annotated[Path, typer.Argument(help="The map, or half map 1: a raw reconstruction, not sharpened, not masked.")],
-    half2: Annotated[Path | None, typer.Argument(help="Half map 2.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The map to write. Default: NAME_enhanced.mrc.")] = None,
+def enhance_command(  # files that cannot be read are said by whoever reads them, hence readable=False
+    map: Annotated[
+        Path, typer.Argument(readable=False, help="The map, or half map 1: a raw reconstruction, not sharpened, not masked.")
+    ],
+    half2: Annotated[Path | None, typer.Argument(readable=False, help="Half map 2.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", readable=False, help="The map to write. Default: NAME_enhanced.mrc.")
+    ] = None,
     half2_option: Annotated[
         str | None, typer.Option("--half2", help="Half map 2, or auto: found by the names of RELION, cryoSPARC and EMDB.")
     ] = None,
@@ -29,10 +34,13 @@ def enhance_command(
     noise_mean: Annotated[float | None, typer.Option("--noise-mean", help=_help("noise_mean"))] = None,
     noise_std: Annotated[float | None, typer.Option("--noise-std", help=_help("noise_std"))] = None,
     mask: Annotated[
-        Path | None, typer.Option("-m", "--mask", help="Binary mask on the map's grid; selects mask normalisation and network.")
+        Path | None,
+        typer.Option(
+            "-m", "--mask", readable=False, help="Binary mask on the map's grid; selects mask normalisation and network."
+        ),
     ] = None,
     clean: Annotated[float | None, typer.Option("--clean", metavar="FRACTION", help=_help("clean"))] = None,
-    recombine: Annotated[str, typer.Option("--recombine", metavar="on|off", help=_help("recombine"))] = "on",
+    recombine: Annotated[str | None, typer.Option("--recombine", metavar="on|off", help=_help("recombine"))] = None,
     resolution: Annotated[float | None, typer.Option("--resolution", metavar="Å", help=_help("resolution"))] = None,
     voxel_size: Annotated[float | None, typer.Option("--voxel-size", metavar="Å", help=_help("voxel_size"))] = None,
     batch_size: Annotated[str, typer.Option("-b", "--batch-size", metavar="N|auto", help=_help("batch_size"))] = "auto",
@@ -40,6 +48,27 @@ def enhance_command(
     gpus: Annotated[str, typer.Option("-g", "--gpus", help=_help("gpus"))] = default_of(EnhanceConfig, "gpus"),
     threads: Annotated[int | None, typer.Option("--threads", help=_help("threads"))] = None,
     precision: Annotated[str, typer.Option("--precision", help=_help("precision"))] = default_of(EnhanceConfig, "precision"),
+    confidence: Annotated[
+        bool,
+        typer.Option("--confidence", help="With half maps: enhance each alone as well, and say how far to trust every voxel."),
+    ] = False,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Let density fade where the half maps do not support it; includes --confidence.")
+    ] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write a report to look at, one HTML file.")] = False,
+    reference_exact: Annotated[
+        bool,
+        typer.Option("--reference-exact", help="With an imported network: deepEMhancer's own arithmetic, its defects included."),
+    ] = False,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            "--stride",
+            metavar="N",
+            help="With an imported network: largest step between tiles in voxels of 1 Å; smaller is slower. deepEMhancer: 16. "
+            "Default: three quarters of a tile.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that are already there.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
     verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Say more; -vv says everything.")] = 0,
@@ -63,7 +92,7 @@ def enhance_command(
         noise_mean=noise_mean,
         noise_std=noise_std,
         clean=clean,
-        recombine=_on_or_off("--recombine", recombine),
+        recombine=_on_or_off("--recombine", "on" if recombine is None else recombine),
         resolution=resolution,
         voxel_size=voxel_size,
         batch_size=_number_or_auto("--batch-size", batch_size),
@@ -73,22 +102,51 @@ def enhance_command(
         precision=precision,
     )
     config.resolved(has_mask=mask is not None)  # contradictions are said before anything is loaded
+    check_choice(config, exact=reference_exact, stride=stride, recombine=recombine == "on", confidence=confidence or gate)
     output = output or _default_output(map)
 
+    from emhance.evidence import confidence_path, enhance_with_evidence, require_half_maps
     from emhance.maps.atomic_write import check_output
-    from emhance.pipeline import enhance, provenance_path
+    from emhance.pipeline import provenance_path
+    from emhance.report.chimerax import script_path, write_script
+    from emhance.report.folder import report_path, write_report_of_run
+    from emhance.report.page import require_jinja
 
+    confidence = confidence or gate
+    if report:
+        require_jinja()
+    if confidence:
+        require_half_maps("--gate" if gate else "--confidence", half2)
+    targets = [output, provenance_path(output)]
+    targets += [confidence_path(output)] if confidence else []
+    targets += [script_path(output)] if confidence or report else []
+    targets += [report_path(output)] if report else []
     inputs = [path for path in (map, half2, mask) if path is not None]
-    for target in (output, provenance_path(output)):
+    for target in targets:
         for source in inputs:
             if source.exists() and target.exists() and source.samefile(target):
                 raise OptionError(f"The output {target} is an input as well; inputs are never touched: choose another name.")
         check_output(target, overwrite=overwrite)
     with progress_bar(quiet=quiet) as progress:
-        result = enhance(map, half2, mask=mask, config=config, progress=progress)
-        written, record = result.write(output, overwrite=overwrite)
+        if confidence and half2 is not None:
+            supported = enhance_with_evidence(map, half2, mask=mask, config=config, gate=gate, progress=progress)
+            supported.write(output, overwrite=overwrite)
+            sentence = supported.held_out.sentence
+        else:
+            result = enhance_by_choice(
+                map, half2, mask=mask, config=config, exact=reference_exact, stride=stride, progress=progress
+            )
+            result.write(output, overwrite=overwrite)
+            sentence = ""
+    if confidence or report:
+        write_script(output, overwrite=overwrite)
+    if report:
+        write_report_of_run(provenance_path(output), overwrite=overwrite)
     if not quiet:
-        typer.echo(f"Wrote {written} ({CAUTION}) and {record.name}.")
+        written, *others = targets
+        typer.echo(f"Wrote {written} ({CAUTION}) and {', '.join(path.name for path in others)}.")
+        if sentence:
+            typer.echo(sentence)
 
 
 def _default_output(map: Path) -> Path:

@@ -14,7 +14,7 @@ from emhance.errors import UserError
 
 
 def info_command(
-    map: Annotated[Path, typer.Argument(help="An MRC/CCP4 map, plain or compressed.")],
+    map: Annotated[Path, typer.Argument(readable=False, help="An MRC/CCP4 map, plain or compressed.")],
     voxel_size: Annotated[float | None, typer.Option("--voxel-size", metavar="Å", help="Overrides the header.")] = None,
 ) -> None:
     """Say what is in a map file and whether it is fit to be enhanced."""
@@ -22,14 +22,14 @@ def info_command(
     from emhance.maps.mrc import read_map, read_summary
     from emhance.steps.noise import estimate_noise
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False, highlight=False)
     summary = read_summary(map)
     table = Table(show_header=False, box=None, title=str(map), title_justify="left")
     for entry in fields(summary):
         value = getattr(summary, entry.name)
         name = entry.name.replace("_xyz", " (x, y, z)").replace("_", " ")
         table.add_row(name, _text(value))
-    console.print(table, markup=False)
+    console.print(table)
     try:
         density = read_map(map, voxel_size=voxel_size)
     except UserError as error:
@@ -37,12 +37,14 @@ def info_command(
         raise error
     noise = estimate_noise(density.data)
     if noise.mean is not None and noise.std is not None:
-        console.print(f"Solvent noise: mean {noise.mean:.4g}, s.d. {noise.std:.4g}; density reaches {noise.density:.4g} (99.9 %).")
+        console.print(
+            f"Solvent noise: mean {noise.mean:.4g}, s.d. {noise.std:.4g}; density reaches {noise.density:.4g} (99.9 %)."
+        )
     else:
         console.print(f"Solvent noise: none to measure ({noise.reason}).")
     findings = inspect(density)
     for finding in findings:
-        console.print(f"Note: {finding.message} {finding.suggestion}", markup=False)
+        console.print(f"Note: {finding.message} {finding.suggestion}")
     console.print("Fit to be enhanced: yes." if not findings else "Fit to be enhanced: yes, with the notes above.", style="bold")
 
 

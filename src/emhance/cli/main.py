@@ -1,23 +1,14 @@
-"""The program `emhance`: lists the subcommands, turns errors into one sentence and an exit code.
-
-Exit codes: 0 done, 1 emhance's own fault, 2 the user's.
-"""
+"""The program `emhance`: lists the subcommands."""
 
 from __future__ import annotations
 
-import logging
-import sys
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 
-from emhance.cli import demo, enhance, info, networks
-from emhance.errors import EmhanceError, UserError
-
-errors = Console(stderr=True)
+from emhance.cli import compat, demo, enhance, import_keras, info, networks, report, validate
+from emhance.cli.program import run_program
 
 app = typer.Typer(
     name="emhance",
@@ -28,9 +19,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("enhance")(enhance.enhance_command)
+app.command("validate")(validate.validate_command)
+app.command("report")(report.report_command)
 app.command("info")(info.info_command)
 app.command("networks")(networks.networks_command)
 app.command("demo")(demo.demo_command)
+app.command("import-keras")(import_keras.import_keras_command)
+app.command("install-compat")(compat.install_compat_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -53,25 +48,7 @@ def common(
 
 def run() -> None:
     """Run the program and leave with its exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_time=False, show_path=False)])
-    try:
-        app(standalone_mode=True)
-    except UserError as error:
-        _say(f"Error: {error}")
-        sys.exit(2)
-    except EmhanceError as error:
-        _say(f"Error: {error}")
-        sys.exit(1)
-    except MemoryError:
-        _say("Error: the machine's memory does not suffice for this map; close other programs or use a smaller box.")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        _say("Stopped; nothing was written.")
-        sys.exit(130)
-
-
-def _say(message: str) -> None:
-    errors.print(message, style="bold red", markup=False, highlight=False, soft_wrap=True)
+    run_program(app)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 import tomli_w
 
 from emhance.errors import MissingExtraError, OutputError, WeightsError
-from emhance.legacy.keras_file import sha256_of
+from emhance.legacy.checkpoint import sha256_of
 from emhance.maps.atomic_write import atomic_output
 
 if sys.version_info >= (3, 11):
@@ -28,6 +28,9 @@ else:
 
 REFERENCE_URL = "https://zenodo.org/record/7432763/files/deepEMhancerModels_tf2.zip"
 """The archive for TensorFlow 2 of Zenodo record 7432763."""
+
+REFERENCE_FOLDER = "~/.local/share/deepEMhancerModels/production_checkpoints"
+"""Where the reference program keeps its checkpoints; an installed one goes on finding them there."""
 
 REFERENCE_SIZE = 721852 * 1024
 """Its size in bytes, as the reference program states it."""

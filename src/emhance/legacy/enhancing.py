@@ -35,7 +35,7 @@ MASK_LEVEL = 0.1
 
 
 def enhance_with_imported(
-    map: MapLike,  # noqa: A002 - the name of the library call
+    map: MapLike,
     half2: MapLike | None = None,
     *,
     network: KerasNetwork,
@@ -85,7 +85,9 @@ def enhance_with_imported(
         has_mask=mask is not None
     )
     function = normalization_function(network, has_mask=mask is not None, chosen=normalization)
-    device = pick_devices(config.gpus)[0]
+    device, *others = pick_devices(config.gpus)
+    if others:
+        logger.warning("An imported network runs on one GPU: %s is used, %d more left alone.", device_name(device), len(others))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     batch_size = config.batch_size or BATCH
@@ -158,7 +160,8 @@ def _corrected(
                 provenance.warnings.append(found.message)
                 logger.warning("%s", found.message)
             normalized = found.data
-            provenance.normalization = {"function": function, "mode": found.mode, "mean": found.mean, "std": found.std}
+            used = {key: value for key, value in vars(found).items() if key not in ("data", "message")}
+            provenance.normalization = {"function": function, **used}
         else:
             # Its own scale belongs to a network trained with a mask.
             normalized, _ = normalize(data, network, mask=inside, normalization=function)

@@ -14,7 +14,7 @@ import safetensors.numpy
 import tomli_w
 
 from emhance.errors import OutputError, WeightsError
-from emhance.legacy.keras_file import KerasCheckpoint, LayerWeights, read_keras_file, sha256_of
+from emhance.legacy.checkpoint import KerasCheckpoint, LayerWeights, sha256_of
 from emhance.legacy.keras_graph import KerasGraph
 from emhance.maps.atomic_write import atomic_output, check_output
 
@@ -73,6 +73,8 @@ def load_keras(path: str | Path) -> KerasNetwork:
     WeightsError
         If the file cannot be read, or holds a layer that cannot be imported.
     """
+    from emhance.legacy.keras_file import read_keras_file  # here, as what is imported already needs no h5py
+
     network = _network(read_keras_file(path))
     network.module.check_shapes()
     return network

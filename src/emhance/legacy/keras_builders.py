@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from emhance.errors import WeightsError
 from emhance.legacy import keras_layers as layers
-from emhance.legacy.keras_file import LayerWeights
+from emhance.legacy.checkpoint import LayerWeights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,63 +7,23 @@ the normalisation function; links that lead out of the file are refused.
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emhance.errors import MissingExtraError, WeightsError
+from emhance.legacy.checkpoint import KerasCheckpoint, LayerWeights, sha256_of
 
 try:
     import h5py
 except ImportError as error:
     raise MissingExtraError("Keras checkpoints need h5py; install it with: pip install 'emhance[legacy]'") from error
 
-LayerWeights = dict[str, NDArray[np.float32]]
-"""The arrays of one layer by their Keras name (kernel, bias, gamma, ...), in Keras' own layout."""
-
 LARGEST_CHECKPOINT = 4 * 2**30
 """Bytes of weights beyond which a file is refused: the published ones hold about 0.2 GB."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class KerasCheckpoint:
-    """What a checkpoint says, before a network is built from it.
-
-    Parameters
-    ----------
-    name
-        The file's name without its suffix.
-    graph
-        The ``model_config`` attribute, parsed from JSON.
-    weights
-        Arrays by layer name.
-    keras_version
-        The Keras that wrote the file, such as ``2.15.0``; empty where the file does not say.
-    tile_size, stride
-        Edge of a tile and step between tiles in voxels (``configParams``); None where the file does not say.
-    normalization
-        Name of the normalisation function that the file's ``code/normFun`` defines; None where none can be read.
-    custom_layers
-        Names of the layer classes that the file's ``code/custom_objects`` defines or mentions.
-    sha256
-        SHA-256 of the file's bytes.
-    """
-
-    name: str
-    graph: dict[str, Any]
-    weights: dict[str, LayerWeights]
-    keras_version: str = ""
-    tile_size: int | None = None
-    stride: int | None = None
-    normalization: str | None = None
-    custom_layers: frozenset[str] = field(default_factory=frozenset)
-    sha256: str = ""
 
 
 def read_keras_file(path: str | Path) -> KerasCheckpoint:
@@ -106,15 +66,6 @@ def read_keras_file(path: str | Path) -> KerasCheckpoint:
             )
     except OSError as error:
         raise WeightsError(f"{path.name} is damaged or truncated and cannot be read ({error}); fetch it again.") from error
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def name_assigned(source: str, variable: str) -> str | None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from emhance.errors import WeightsError
+from emhance.legacy.checkpoint import KerasCheckpoint
 from emhance.legacy.keras_builders import LayerDescription, build_layer
-from emhance.legacy.keras_file import KerasCheckpoint
 from emhance.legacy.keras_layers import is_identity
 
 TensorName = tuple[str, int]

@@ -191,7 +191,7 @@ def normalization_function(network: KerasNetwork, *, has_mask: bool, chosen: str
     if function not in (NOISE, *MASKS):
         raise WeightsError(
             f"{network.name} does not say how its input is normalised (found {function!r}); "
-            f"choose one of {', '.join((NOISE, *MASKS))}."
+            f"choose one of {', '.join((NOISE, *MASKS))} with emhance import-keras --normalization NAME."
         )
     if (function == NOISE) == has_mask:
         raise OptionError(

@@ -18,7 +18,7 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -205,7 +205,9 @@ def read_summary(path: str | Path) -> FileSummary:
     )
 
 
-def write_map(path: str | Path, density_map: DensityMap, *, overwrite: bool = False) -> None:
+def write_map(
+    path: str | Path, density_map: DensityMap, *, overwrite: bool = False, before_move: Callable[[], None] | None = None
+) -> None:
     """Write a map as float32 (mode 2), little-endian, axis order x, y, z; compressed if the name ends in .gz or .bz2.
 
     The geometry goes into the header word for word. Of more than ten labels the first and the last nine are kept.
@@ -218,6 +220,8 @@ def write_map(path: str | Path, density_map: DensityMap, *, overwrite: bool = Fa
         The map.
     overwrite
         Whether a file that is already there may be replaced.
+    before_move
+        Called when the map is whole and has not appeared yet: it writes what must not be missing beside it.
 
     Raises
     ------
@@ -225,10 +229,13 @@ def write_map(path: str | Path, density_map: DensityMap, *, overwrite: bool = Fa
         If the file exists, its folder is missing or unwritable, or the disk is full.
     """
     path = Path(path)
-    with atomic_output(path, overwrite=overwrite) as temporary, _open_for_writing(temporary, path.suffix.lower()) as stream:
-        stream.write(_new_header(density_map).tobytes())
-        for slab in _slabs(density_map.data):
-            stream.write(np.ascontiguousarray(slab, dtype="<f4").data)
+    with atomic_output(path, overwrite=overwrite) as temporary:
+        with _open_for_writing(temporary, path.suffix.lower()) as stream:
+            stream.write(_new_header(density_map).tobytes())
+            for slab in _slabs(density_map.data):
+                stream.write(np.ascontiguousarray(slab, dtype="<f4").data)
+        if before_move is not None:
+            before_move()
 
 
 # --- the file as a stream -------------------------------------------------------------------------------------------

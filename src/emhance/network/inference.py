@@ -19,7 +19,7 @@ from torch import Tensor
 from emhance.errors import DeviceError
 from emhance.maps.volume import FloatArray
 from emhance.network.devices import network_memory
-from emhance.network.memory import return_memory
+from emhance.network.memory import large_blocks_apart
 from emhance.network.streaming import stream
 from emhance.network.unet import UNet, channels_last
 from emhance.steps.tiling import Tile, TileGrid, Triple
@@ -106,8 +106,8 @@ class _Run:
             self._batches.put(batch)
         devices = self._config.devices
         if len(devices) == 1:
-            self._work(devices[0])
-            return_memory()
+            with large_blocks_apart():
+                self._work(devices[0])
             return self._out
         with ThreadPoolExecutor(len(devices)) as pool:
             try:

@@ -142,10 +142,7 @@ class LevelStream:
         else:
             coarse = x.new_zeros((x.shape[0], self._down.out_channels, 0, *area))
         coarse = self._deeper.push(coarse, last)
-        if coarse.shape[Z]:
-            x = self._skip.add_to(cast("Tensor", self._up(coarse)))
-        else:
-            x = x[:, :, :0]
+        x = self._skip.add_to(cast("Tensor", self._up(coarse))) if coarse.shape[Z] else x[:, :, :0]
         for block in self._decoder:
             x = block.push(x, last)
         return x

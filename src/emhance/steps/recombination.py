@@ -32,15 +32,18 @@ from emhance.maps.volume import FloatArray
 DEFAULT_RESOLUTION = 4.0
 """Å; where the reliability of a single map falls when it has no solvent noise and no resolution was given."""
 
-SUPPORT_SMOOTHING = 5.0
-"""The network's output is averaged over about this width, Å, before the support is cut out of it: density outlives that, the
-remains of noise, which change their sign or stand alone, do not. A single ion keeps a seventh of its height."""
+SUPPORT_LEVEL = 0.04
+"""The support's contour in the network's output, as a share of its 99.9th percentile."""
 
-SUPPORT_LEVEL = 0.03
-"""The support's contour in the averaged output, as a share of the output's 99.9th percentile."""
+SUPPORT_SMOOTHING = 5.0
+"""The output must also rise above a contour when averaged over about this width, Å: density outlives that, the remains of
+noise, which change their sign or stand alone, do not. A single ion keeps a seventh of its height."""
+
+SMOOTHED_LEVEL = 0.03
+"""That contour, as a share of the same percentile."""
 
 SUPPORT_FLOOR = 0.02
-"""The support's contour is never lower than this (well-ordered density is about 1), so that noise has no support."""
+"""Neither contour is ever lower than this (well-ordered density is about 1), so that noise has no support."""
 
 SUPPORT_EDGE = 3.0
 """Width over which the support's edge is softened, Å."""
@@ -154,8 +157,18 @@ def support_of(enhanced: FloatArray, *, voxel_size: float) -> FloatArray:
     """Where the network sees density: 0 to 1 with a soft edge, same shape."""
     top = float(np.percentile(enhanced.ravel()[::7], 99.9))
     support = _smoothed(enhanced, SUPPORT_SMOOTHING / voxel_size)
-    support[...] = support > max(SUPPORT_LEVEL * top, SUPPORT_FLOOR)
-    support = _smoothed(support, SUPPORT_EDGE / voxel_size)
+    support = _softly_above(support, max(SMOOTHED_LEVEL * top, SUPPORT_FLOOR), voxel_size)
+    support *= _softly_above(enhanced.copy(), max(SUPPORT_LEVEL * top, SUPPORT_FLOOR), voxel_size)
+    return support
+
+
+def _softly_above(values: FloatArray, level: float, voxel_size: float) -> FloatArray:
+    """Where the values exceed a level, 0 to 1 with a soft edge; the values are overwritten."""
+    # A ramp about the level, from 3/4 to 5/4 of it: at a step, rounding alone would decide whether a voxel belongs.
+    values *= 2.0 / level
+    values -= 1.5
+    np.clip(values, 0.0, 1.0, out=values)
+    support = _smoothed(values, SUPPORT_EDGE / voxel_size)
     # The softened edge is drawn outwards, so that the support loses nothing of what it encloses.
     support *= 1.5
     np.minimum(support, 1.0, out=support)

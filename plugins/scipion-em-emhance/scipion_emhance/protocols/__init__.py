@@ -1,0 +1,5 @@
+"""The plugin's protocols."""
+
+from .protocol_emhance import ProtEmhance
+
+__all__ = ["ProtEmhance"]

@@ -1,0 +1,1 @@
+"""Tests in a real Scipion with the real program; scripts/test runs them."""
