@@ -83,10 +83,9 @@ def main() -> None:
     args = parser.parse_args()
     operations = load_network("tight").module.operations_per_voxel()
     print(f"network: {operations / 1000:.1f} kFLOP/voxel; threads: {torch.get_num_threads()}; torch {torch.__version__}")
-    print(
-        "| box | wall s | network s | other s | ns/voxel | peak GiB | GFLOP/s | best conv GFLOP/s | share of best | network share |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    columns = ["box", "wall s", "network s", "other s", "ns/voxel", "peak GiB"]
+    columns += ["GFLOP/s", "best convolution", "share of it", "network's share"]
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for box in args.boxes:
         best = best_convolution()
         with tempfile.TemporaryDirectory() as name:

@@ -147,8 +147,8 @@ def enhance(
     with provenance.timed("normalize"):
         normalized = _normalize(density, inside, config, provenance, warn)
         data = normalized.data
-        if half_difference is not None:
-            half_difference *= np.float32(normalized.scale)
+        packed = None if half_difference is None else _Packed.of(half_difference, normalized.scale)
+        del half_difference
     geometry, labels, name = density.geometry, density.labels, density.name
     del density
 
@@ -177,7 +177,7 @@ def enhance(
                 enhanced,
                 data,
                 voxel_size=geometry.voxel_size,
-                half_difference=half_difference,
+                half_difference=None if packed is None else packed.unpacked(),
                 noise=not normalized.from_density,
                 resolution=config.resolution,
                 workers=workers,
@@ -193,6 +193,30 @@ def enhance(
     result = DensityMap(enhanced, geometry, labels=(*labels, label))
     logger.info("Enhanced %s with the %s network.", name, network.card.name)
     return EnhanceResult(result, provenance)
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """Half the difference of the half maps in half the memory, while the network runs.
+
+    It serves their FSC alone, which float16 keeps to six digits.
+    """
+
+    values: NDArray[np.float16]
+    scale: np.float32
+
+    @classmethod
+    def of(cls, half_difference: FloatArray, scale: float) -> _Packed:
+        """Pack ``half_difference * scale``; the array is overwritten."""
+        largest = np.float32(max(float(half_difference.max()), -float(half_difference.min())))
+        half_difference /= largest
+        return cls(half_difference.astype(np.float16), np.float32(scale) * largest)
+
+    def unpacked(self) -> FloatArray:
+        """The array again, float32."""
+        values: FloatArray = self.values.astype(np.float32)
+        values *= self.scale
+        return values
 
 
 def _config_of(options: dict[str, Any]) -> EnhanceConfig:
