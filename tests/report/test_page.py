@@ -1,6 +1,7 @@
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -107,15 +108,25 @@ def test_a_browser_draws_slices_and_surfaces_and_moves_them(run):
             assert len(place.find_elements("tag name", "canvas")) == 1
 
         def pictures() -> dict[str, bytes]:
-            time.sleep(1.5)  # surfaces are drawn in the next frames
             return {name: place.screenshot_as_png for name, place in places.items()}
 
+        def settled(done: Callable[[dict[str, bytes]], bool], what: str) -> dict[str, bytes]:
+            """The pictures once they are as they should be: a busy machine draws surfaces seconds later."""
+            end = time.monotonic() + 60
+            while not done(now := pictures()):
+                assert time.monotonic() < end, what
+                time.sleep(0.3)
+            return now
+
+        settled(lambda now: all(share_drawn(picture) > 0.02 for picture in now.values()), "a surface is blank")
         before = pictures()
-        for name, picture in before.items():
-            assert share_drawn(picture) > 0.02, f"{name} is blank"
+        for _ in range(20):  # until nothing moves any more
+            time.sleep(1.0)
+            if (now := pictures()) == before:
+                break
+            before = now
         browser.find_element("id", "turn-left").click()
-        turned = pictures()
-        assert all(turned[name] != before[name] for name in before), "one camera turns both"
+        turned = settled(lambda now: all(now[name] != before[name] for name in before), "one camera turns both")
 
         slices = "return [...document.querySelectorAll('canvas[data-axis=z]')].map(c => c.toDataURL())"
         first = browser.execute_script(slices)
@@ -125,7 +136,7 @@ def test_a_browser_draws_slices_and_surfaces_and_moves_them(run):
         browser.execute_script(
             "const s = document.getElementById('level-output'); s.value = 2 * s.value; s.dispatchEvent(new Event('change'))"
         )
-        assert pictures()["output"] != turned["output"]
+        settled(lambda now: now["output"] != turned["output"], "the contour slider changes the surface")
 
 
 def share_drawn(png: bytes) -> float:

@@ -98,6 +98,8 @@
   function follow(name) {
     if (following) return;
     following = true;
+    // NGL reads the orientation from a matrix that it renews while drawing: without this, the other side lags one turn behind.
+    stages[name].viewer.rotationGroup.updateMatrix();
     const orientation = stages[name].viewerControls.getOrientation();
     for (const other of Object.keys(stages)) if (other !== name) stages[other].viewerControls.orient(orientation);
     following = false;
