@@ -5,7 +5,9 @@
 `--tensorflow` names a Python that has TensorFlow 2.x with Keras 2 (such as 2.15) and NumPy, in an environment of its own. All
 candidates take turns, eight tiles at a time, so that other load on the machine hits all of them; figures are medians, and
 ratios come first.
-With `--map MAP.mrc` the wider strides of the corrected way are compared with the first of `--strides` on that map. With
+With `--map MAP.mrc` whole runs on that map are timed: the exact mode, beside TensorFlow's time for the network alone on as many
+tiles (less than the reference program needs, which also normalises, resizes and writes), and the corrected way at each of
+`--strides`, whose results are compared with that of the first. With
 `--cpu-time` everything is measured as CPU time of all threads: the fairer figure where much else runs.
 """
 
@@ -145,6 +147,25 @@ def compare_strides(
     return found
 
 
+def compare_exact(
+    network: KerasNetwork, path: Path, config: EnhanceConfig, tensorflow: Callable[[int], float] | None, clock: Clock
+) -> None:
+    """Seconds of a whole run in exact mode, and of TensorFlow's network calls alone for as many tiles."""
+    tiles = 0
+
+    def count(stage: str, done: int, total: int) -> None:
+        nonlocal tiles
+        tiles = total if stage == "network" else tiles
+
+    start = clock()
+    enhance_with_imported(read_map(path), network=network, config=config, exact=True, progress=count)
+    seconds = clock() - start
+    print(f"exact mode, whole run, {tiles} tiles: {seconds:.1f} s", flush=True)
+    if tensorflow is not None:
+        whole = tensorflow(-(-tiles // BATCH) * BATCH)
+        print(f"TensorFlow, the network alone on as many tiles: {whole:.1f} s, {whole / seconds:.2f} times as long", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
@@ -175,9 +196,6 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, run in candidates.items():
             seconds[name].append(run() / tiles)
-    if worker is not None and worker.stdin is not None:
-        worker.stdin.close()
-        worker.wait()
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     best = medians["emhance"]
     for name, value in medians.items():
@@ -186,7 +204,12 @@ def main() -> None:
     if options.map is not None:
         noise = options.noise or (None, None)
         config = EnhanceConfig(noise_mean=noise[0], noise_std=noise[1])
+        whole = None if worker is None else lambda count: in_tensorflow(worker, count, BATCH)()
+        compare_exact(network, options.map, config, whole, clock)
         compare_strides(network, options.map, config, options.strides, clock)
+    if worker is not None and worker.stdin is not None:
+        worker.stdin.close()
+        worker.wait()
 
 
 if __name__ == "__main__":

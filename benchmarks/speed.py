@@ -60,8 +60,9 @@ def run_one(arguments: list[str]) -> dict:
     """Run the program in a child process and return its provenance with wall time and peak memory."""
     code = (
         "import sys, json, resource, time; start = time.perf_counter()\n"
-        "from emhance.cli.main import app\n"
-        "app(sys.argv[1:], standalone_mode=False)\n"
+        "from emhance.cli.main import run\n"
+        "try: run()\n"
+        "except SystemExit as end: sys.exit(end.code) if end.code else None\n"
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
         "print(json.dumps([time.perf_counter() - start, peak]), file=sys.stderr)"
     )

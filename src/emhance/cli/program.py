@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from emhance.errors import EmhanceError, UserError
+from emhance.network.memory import ask_for_huge_pages
 
 errors = Console(stderr=True)
 
@@ -30,6 +31,7 @@ class Stopped(BaseException):
 
 def run_program(action: Callable[[], object]) -> None:
     """Run what a program does; where it fails, say why in one sentence and leave with the exit code."""
+    ask_for_huge_pages()
     logger = logging.getLogger("emhance")
     if not logger.handlers:
         logger.addHandler(RichHandler(console=errors, show_time=False, show_path=False))

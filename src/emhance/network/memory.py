@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of <malloc.h>
 _LARGE = 4 * 2**20
+
+
+def ask_for_huge_pages() -> None:
+    """Let PyTorch mark its large blocks for pages of 2 MiB, unless the user decided about it; to be called before it is imported.
+
+    Blocks that come from the system anew each time cost a fault per page: at a 512³ box a seventh of the network's time.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 @contextmanager
