@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,14 @@ def test_confidence_is_high_in_the_molecule_and_low_in_the_solvent(evidence, sim
     outside = confidence[~simulated.molecule].mean()
     assert outside < 0.2
     assert confidence[dense].mean() > 3 * outside
+
+
+def test_a_mask_and_confidence_go_together(halves, simulated, config):
+    mask = DensityMap(simulated.molecule.astype(np.float32), halves[0].geometry)
+    masked = enhance_with_evidence(*halves, mask=mask, config=replace(config, normalization="mask"))
+    confidence = masked.confidence.data
+    assert masked.result.provenance.normalization["mode"] == "mask"
+    assert confidence[simulated.molecule].mean() > 3 * confidence[~simulated.molecule].mean()
 
 
 def test_independent_noise_has_no_confidence(config):

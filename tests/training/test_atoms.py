@@ -7,10 +7,19 @@ import gemmi
 import numpy as np
 import pytest
 
+from atomic_models import write_model
 from emhance.errors import AtomicModelError
 from emhance.training.atoms import KINDS, Atoms, read_atoms
 from emhance.training.example_protein import example_protein
-from emhance.training.structures import STEP, is_validation, load_structures, prepare_structures
+from emhance.training.structures import (
+    LEAST_ATOMS,
+    STEP,
+    Structures,
+    is_validation,
+    load_structures,
+    prepare_structures,
+    structure_files,
+)
 
 PDB = """\
 CRYST1   10.000   10.000   10.000  90.00  90.00  90.00 P 1           1
@@ -66,38 +75,22 @@ def test_the_example_protein_has_the_right_size_and_repeats() -> None:
 
 def atoms_near(distance: float) -> Atoms:
     rng = np.random.default_rng(1)
-    n = 50
+    n = 150
     positions = rng.uniform(-distance, distance, (n, 3)).astype(np.float32)
     kinds = rng.integers(0, 3, n).astype(np.uint8)
     b_factors, occupancies = rng.uniform(1, 200, n).astype(np.float32), rng.uniform(0, 1, n).astype(np.float32)
     return Atoms(positions, rng.integers(6, 17, n).astype(np.uint8), b_factors, occupancies, kinds)
 
 
-def write_pdb(path: Path, atoms: Atoms) -> None:
-    model, chain = gemmi.Model(1), gemmi.Chain("A")
-    for number, position in enumerate(atoms.positions):
-        residue = gemmi.Residue()
-        residue.name, residue.seqid = "ALA", gemmi.SeqId(number + 1, " ")
-        atom = gemmi.Atom()
-        atom.name, atom.element = "CA", gemmi.Element(int(atoms.elements[number]))
-        atom.pos = gemmi.Position(*(float(v) for v in position[::-1]))
-        atom.b_iso, atom.occ = float(atoms.b_factors[number]), float(atoms.occupancies[number])
-        residue.add_atom(atom)
-        chain.add_residue(residue)
-    model.add_chain(chain)
-    structure = gemmi.Structure()
-    structure.add_model(model)
-    structure.write_pdb(str(path))
-
-
 def test_structures_survive_packing(tmp_path: Path) -> None:
-    write_pdb(tmp_path / "one.pdb", atoms_near(40.0))
-    write_pdb(tmp_path / "two.pdb", atoms_near(80.0))
+    write_model(tmp_path / "one.pdb", atoms_near(40.0))
+    write_model(tmp_path / "two.pdb", atoms_near(80.0))
     (tmp_path / "broken.pdb").write_text("no atoms")
     assert prepare_structures(tmp_path.glob("*.pdb"), tmp_path / "packed.npz") == 2
     packed = load_structures(tmp_path / "packed.npz")
-    assert sorted(packed) == ["one", "two"]
-    for name, atoms in packed.items():
+    assert sorted(packed.atoms) == ["one", "two"]
+    assert packed.number_of_clusters == 1  # both are poly-alanine
+    for name, atoms in packed.atoms.items():
         original = read_atoms(tmp_path / f"{name}.pdb")
         centred = original.positions - original.positions.mean(0)
         np.testing.assert_allclose(atoms.positions, centred, atol=0.51 * STEP)
@@ -107,10 +100,66 @@ def test_structures_survive_packing(tmp_path: Path) -> None:
         np.testing.assert_allclose(atoms.occupancies, original.occupancies, atol=0.0051)
 
 
+def few_atoms(count: int) -> Atoms:
+    atoms = atoms_near(20.0)
+    return Atoms(*(getattr(atoms, name)[:count] for name in ("positions", "elements", "b_factors", "occupancies", "kinds")))
+
+
+def test_files_of_no_use_are_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_model(tmp_path / "small.pdb", few_atoms(LEAST_ATOMS - 1))
+    write_model(tmp_path / "large.pdb", few_atoms(LEAST_ATOMS))
+    (tmp_path / "broken.pdb").write_text("no atoms")
+    assert prepare_structures(structure_files(tmp_path), tmp_path / "packed.npz") == 1
+    assert "small.pdb" in caplog.text
+    assert "broken.pdb" in caplog.text
+    with pytest.raises(AtomicModelError, match="None of the 1 files"):
+        prepare_structures([tmp_path / "small.pdb"], tmp_path / "other.npz")
+    assert not (tmp_path / "other.npz").exists()
+
+
+def test_clusters_are_kept_and_split(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 2), ("c", 3), ("b2", 2)):
+        write_model(tmp_path / f"{name}.pdb", atoms_near(40.0), seed=seed)
+    prepare_structures(structure_files(tmp_path), tmp_path / "packed.npz")
+    structures = load_structures(tmp_path / "packed.npz")
+    assert structures.number_of_clusters == 3
+    assert structures.cluster["b"] == structures.cluster["b2"]
+    training, validation = structures.split()
+    assert len(training) + len(validation) == 4
+    assert validation, "of few clusters one stands aside"
+
+
+def test_related_models_never_come_apart() -> None:
+    atoms = atoms_near(10.0)
+    names = [f"m{i}" for i in range(400)]
+    structures = Structures(dict.fromkeys(names, atoms), {name: f"m{i // 2}" for i, name in enumerate(names)})
+    training, validation = structures.split()
+    assert len(training) % 2 == len(validation) % 2 == 0
+    assert len(validation) == pytest.approx(400 * 0.06, rel=0.5)
+
+
+def test_a_file_without_clusters_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_model(tmp_path / "a.pdb", atoms_near(40.0), seed=1)
+    prepare_structures(structure_files(tmp_path), tmp_path / "packed.npz")
+    with np.load(tmp_path / "packed.npz") as file:
+        np.savez(tmp_path / "old.npz", **{key: file[key] for key in file.files if key.startswith("a/")})
+    assert load_structures(tmp_path / "old.npz").cluster == {"a": "a"}
+    assert "clusters" in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive at all"])
+def test_a_file_that_is_no_packed_file_is_said(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "packed.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(AtomicModelError, match=r"packed\.npz"):
+        load_structures(path)
+
+
 def test_the_split_is_decided_by_the_name_alone() -> None:
     names = [f"structure{i}" for i in range(4000)]
     chosen = [name for name in names if is_validation(name)]
-    assert len(chosen) == pytest.approx(200, rel=0.25)
+    assert len(chosen) == pytest.approx(240, rel=0.25)
     assert [name for name in names if is_validation(name)] == chosen
     assert not any(is_validation(name, 0.0) for name in names)
     assert all(is_validation(name, 1.0) for name in names)

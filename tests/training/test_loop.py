@@ -1,6 +1,7 @@
 """Training repeats, resumes exactly, and learns."""
 
 import csv
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from emhance.errors import AtomicModelError
+from emhance.errors import AtomicModelError, OptionError, OutputError, WeightsError
 from emhance.network.unet import UNet, UNetShape
 from emhance.training import loop
-from emhance.training.dataset import CropConfig
+from emhance.training.dataset import CropConfig, Crops
 from emhance.training.example_protein import example_protein
-from emhance.training.loop import TrainingConfig, train
+from emhance.training.loop import Reports, TrainingResult, train
 from emhance.training.simulation import SimulationConfig
 from emhance.training.structures import is_validation
+from emhance.training.training_config import TrainingConfig
 
 TINY = UNetShape(channels=(4, 4), encoder_blocks=(1, 1), decoder_blocks=(1,))
 
@@ -24,7 +26,7 @@ TINY = UNetShape(channels=(4, 4), encoder_blocks=(1, 1), decoder_blocks=(1,))
 def pack(path: Path, *, validation: bool = True) -> Path:
     """A packed file of the example protein under names of both halves of the split."""
     names = (f"example{i}" for i in range(1000))
-    wanted = {False: 2, True: 1 if validation else 0}
+    wanted = {False: 2 if validation else 1, True: 1 if validation else 0}
     arrays: dict[str, np.ndarray] = {}
     atoms = example_protein(seed=1)
     for name in names:
@@ -60,12 +62,16 @@ def config(structures: Path, tmp_path: Path) -> TrainingConfig:
     )
 
 
-def state(checkpoint: Path) -> dict:
-    return torch.load(checkpoint, weights_only=True)
+def state(run: TrainingResult | Path) -> dict:
+    return torch.load(run if isinstance(run, Path) else run.checkpoint, weights_only=True)
 
 
 def assert_same(a: dict, b: dict) -> None:
-    assert a["step"] == b["step"]
+    for key in ("step", "maps", "running", "scores"):
+        assert a[key] == b[key], key
+    for name, values in a["optimizer"]["state"].items():
+        for key, value in values.items():
+            assert torch.equal(value, b["optimizer"]["state"][name][key]), (name, key)
     for part in ("network", "average"):
         for key, value in a[part].items():
             assert torch.equal(value, b[part][key]), key
@@ -122,12 +128,12 @@ def test_the_log_has_a_row_for_every_validation(config: TrainingConfig) -> None:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["2", "4"]
     assert all(np.isfinite(float(row["validation_loss"])) for row in rows)
-    assert "maps_per_step" in (config.output / "config.txt").read_text()
+    assert [float(row["loader_share"]) <= 1 for row in rows] == [True, True]
 
 
 def test_a_run_can_start_from_another(config: TrainingConfig, tmp_path: Path) -> None:
     first = train(config)
-    still = replace(config, output=tmp_path / "second", start_from=first, steps=1, learning_rate=0.0)
+    still = replace(config, output=tmp_path / "second", start_from=first.checkpoint, steps=1, learning_rate=0.0)
     second = state(train(still))
     for key, value in state(first)["average"].items():
         assert torch.equal(second["network"][key], value)
@@ -135,7 +141,7 @@ def test_a_run_can_start_from_another(config: TrainingConfig, tmp_path: Path) ->
 
 def test_a_single_crop_is_learnt(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     class One(loop.SimulatedCrops):
-        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        def __getitem__(self, index: int) -> Crops:
             return super().__getitem__(0)
 
     monkeypatch.setattr(loop, "SimulatedCrops", One)
@@ -143,8 +149,8 @@ def test_a_single_crop_is_learnt(config: TrainingConfig, monkeypatch: pytest.Mon
     seen: list[float] = []
     measure = loop.enhancement_loss
 
-    def watch(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
-        result = measure(prediction, target)
+    def watch(prediction: torch.Tensor, target: torch.Tensor, **options: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        result = measure(prediction, target, **options)
         seen.append(result[1]["loss"])
         return result
 
@@ -166,7 +172,7 @@ def _once(function: Callable) -> Callable:
 
 def test_the_learning_rate_rises_then_falls(config: TrainingConfig) -> None:
     long = replace(config, steps=1000, warm_up=100, learning_rate=1.0)
-    rates = [loop._learning_rate(long, step) for step in range(1000)]
+    rates = [loop.learning_rate(long, step) for step in range(1000)]
     assert rates[0] == pytest.approx(0.01, abs=0.005)
     assert int(np.argmax(rates)) == pytest.approx(99, abs=3)
     assert rates[-1] == pytest.approx(0.01, abs=0.002)
@@ -182,3 +188,91 @@ def test_the_checkpoint_holds_the_shape(config: TrainingConfig) -> None:
     saved = state(train(config))
     network = UNet(UNetShape.from_dict(saved["shape"]))
     network.load_state_dict(saved["average"])
+
+
+def test_stopping_saves_a_checkpoint_and_resuming_repeats_the_run(config: TrainingConfig) -> None:
+    config = replace(config, checkpoint_every=600.0)
+    whole = state(train(replace(config, output=config.output / "whole")))
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    # What comes between two steps is seen after the second one.
+    stopped = train(config, reports=Reports(step=interrupt))
+    assert signal.getsignal(signal.SIGINT) == before
+    assert (stopped.stopped_by, stopped.step) == (signal.SIGINT, 2)
+    assert state(stopped)["step"] == 2
+    assert_same(whole, state(train(config, resume=True)))
+
+
+def test_resuming_drops_rows_that_were_lost(config: TrainingConfig) -> None:
+    result = train(replace(config, steps=2))
+    log = config.output / "log.csv"
+    text = log.read_text()
+    log.write_text(text + text.splitlines()[1].replace("2,", "3,", 1) + "\n")
+    train(config, resume=True)
+    with log.open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
+    assert result.step == 2
+
+
+def test_checkpoints_of_older_runs_are_read(config: TrainingConfig) -> None:
+    result = train(replace(config, steps=2))
+    saved = state(result)
+    torch.save({key: saved[key] for key in ("network", "average", "optimizer", "step", "shape")}, result.checkpoint)
+    assert train(config, resume=True).step == 4
+
+
+def test_a_folder_with_a_run_is_not_overwritten(config: TrainingConfig) -> None:
+    train(replace(config, steps=1))
+    with pytest.raises(OutputError, match="--resume"):
+        train(config)
+
+
+def test_a_checkpoint_of_another_network_is_said(config: TrainingConfig) -> None:
+    train(replace(config, steps=1))
+    other = UNetShape(channels=(4, 8), encoder_blocks=(1, 1), decoder_blocks=(1,))
+    with pytest.raises(OptionError, match="network"):
+        train(replace(config, network=other), resume=True)
+    (config.output / "checkpoint.pt").write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match="damaged"):
+        train(config, resume=True)
+
+
+def test_the_second_loss_is_part_of_the_first(config: TrainingConfig, tmp_path: Path) -> None:
+    plain = train(replace(config, steps=2))
+    result = train(replace(config, output=tmp_path / "second", steps=2, recombined=0.5))
+    assert {"recombined", "recombined_correlation"} <= set(result.scores)
+    assert result.scores["loss"] > plain.scores["loss"]
+    assert not torch.equal(state(plain)["network"]["head.weight"], state(result)["network"]["head.weight"])
+
+
+def test_simulating_on_the_device_gives_the_same_on_a_cpu(config: TrainingConfig, tmp_path: Path) -> None:
+    short = replace(config, steps=2)
+    assert_same(state(train(short)), state(train(replace(short, output=tmp_path / "device", simulate_on="device"))))
+
+
+def test_bfloat16_trains(config: TrainingConfig) -> None:
+    result = train(replace(config, steps=2, precision="bfloat16"))
+    assert np.isfinite(result.scores["loss"])
+    assert all(value.dtype == torch.float32 for value in state(result)["network"].values())
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"checkpoint_every": 601.0}, "600"),
+        ({"precision": "float16"}, "bfloat16"),
+        ({"crops": CropConfig(edge=22)}, "multiple"),
+        ({"crops": CropConfig(edge=64)}, "box"),
+        ({"crops": CropConfig(edge=24, target="narrow")}, "tight or wide"),
+        ({"network": UNetShape(channels=(4, 4), encoder_blocks=(1,), decoder_blocks=(1,))}, "encoder_blocks"),
+        ({"name": "../up"}, "name"),
+    ],
+)
+def test_impossible_configurations_are_said(config: TrainingConfig, change: dict, word: str) -> None:
+    with pytest.raises(OptionError, match=word):
+        replace(config, **change).check()

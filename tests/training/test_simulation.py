@@ -1,10 +1,11 @@
-"""The simulator: atoms as theory has them, noise as asked for, the same for the same seed."""
+"""The simulator: FSC and noise as asked for, targets of what is there, every choice in the log, the same for the same seed."""
 
-import gemmi
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from plain_simulation import plain
 
 from emhance.errors import AtomicModelError
 from emhance.maps.fourier import fsc_curve, resolution_at
@@ -12,85 +13,52 @@ from emhance.maps.masks import soft_mask
 from emhance.training.atoms import Atoms
 from emhance.training.dataset import CropConfig, SimulatedCrops
 from emhance.training.example_protein import example_protein
-from emhance.training.scattering import density_transform, spread
-from emhance.training.simulation import NOISE_STD, SimulationConfig, raw_pair, simulate
+from emhance.training.half_maps import fsc_mask
+from emhance.training.simulation import NOISE_STD, SimulatedMaps, SimulationConfig, raw_pair, simulate
+
+ATOMS = example_protein(seed=1)
 
 
-def density(positions: Tensor, elements: list[int], b_factors: list[float], n: int, voxel_size: float) -> Tensor:
-    transform = density_transform(
-        positions, torch.tensor(elements), torch.tensor(b_factors), torch.ones(len(elements)), n=n, voxel_size=voxel_size
-    )
-    return torch.fft.irfftn(transform, s=(n, n, n))
+def simulated(config: SimulationConfig, seed: int = 1) -> SimulatedMaps:
+    return simulate(ATOMS, config, torch.Generator().manual_seed(seed))
 
 
-def closed_form(element: int, b_factor: float, place: np.ndarray, n: int, voxel_size: float) -> np.ndarray:
-    """Density of one atom up to Nyquist, from the closed form of its transform: the sum of a exp(-(b + b_factor) s²/4)."""
-    full, half = np.fft.fftfreq(n, voxel_size), np.fft.rfftfreq(n, voxel_size)
-    z, y, x = full[:, None, None], full[None, :, None], half[None, None, :]
-    s2 = z**2 + y**2 + x**2
-    coefficients = gemmi.Element(element).c4322
-    factor = sum(a * np.exp(-(b + b_factor) * s2 / 4) for a, b in zip(coefficients.a, coefficients.b, strict=True))
-    phase = np.exp(-2j * np.pi * (z * place[0] + y * place[1] + x * place[2]))
-    return np.fft.irfftn(factor * phase / voxel_size**3, s=(n, n, n), axes=(0, 1, 2))
+def crossing(maps: SimulatedMaps, voxel_size: float) -> float:
+    """Resolution of the half maps behind a mask with a cosine edge of 6 Å outside the molecule."""
+    mask = soft_mask(maps.molecule.numpy() > 0.5, width_voxels=6.0 / voxel_size)
+    frequency, fsc = fsc_curve(maps.half1.numpy() * mask, maps.half2.numpy() * mask, voxel_size)
+    return resolution_at(frequency, fsc, 0.143)
 
 
-@pytest.mark.parametrize("element", [6, 8, 16, 26])
+@pytest.mark.parametrize(("resolution", "voxel_size"), [(3.0, 1.0), (4.0, 1.0), (6.0, 1.0), (6.0, 1.4)])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_half_maps_fsc_crosses_at_the_resolution(resolution: float, voxel_size: float, seed: int) -> None:
+    maps = raw_pair(ATOMS, resolution=resolution, box=80, seed=seed, voxel_size=voxel_size)
+    assert crossing(maps, voxel_size) == pytest.approx(resolution, rel=0.05)
+    mask = fsc_mask(maps.molecule, voxel_size).numpy()
+    own = resolution_at(*fsc_curve(maps.half1.numpy() * mask, maps.half2.numpy() * mask, voxel_size), 0.143)
+    assert own == pytest.approx(resolution, rel=0.04)
+    assert maps.resolution == pytest.approx(resolution)
+    fsc = (maps.reliability / (2 - maps.reliability)).double().numpy()
+    frequency = np.arange(len(fsc)) / (80 * voxel_size)
+    assert resolution_at(frequency, fsc, 0.143) == pytest.approx(resolution, rel=0.08)
+
+
 @pytest.mark.parametrize(
-    ("b_factor", "voxel_size", "tolerance"), [(30.0, 1.0, 0.05), (60.0, 1.0, 0.02), (200.0, 1.0, 0.002), (60.0, 1.4, 0.05)]
+    "effect",
+    [
+        {"missing_cone_share": 1.0, "missing_cone_angle": (40.0, 40.0)},
+        {"noise_variation": (0.4, 0.4), "noise_centre_gain": (0.6, 0.6), "noise_slope": (1.5, 1.5)},
+        {"angular_error": (1.5, 1.5), "flexibility": (0.5, 0.5)},
+        {"micelle_share": 1.0, "low_frequency_loss": (0.9, 0.9)},
+    ],
 )
-def test_the_density_of_an_atom_is_its_closed_form(element: int, b_factor: float, voxel_size: float, tolerance: float) -> None:
-    n = 32
-    place = torch.tensor([[15.3, 16.0, 14.75]]) * voxel_size
-    result = density(place, [element], [b_factor], n, voxel_size).numpy()
-    expected = closed_form(element, b_factor, place[0].numpy().astype(np.float64), n, voxel_size)
-    assert np.abs(result - expected).max() < tolerance * expected.max()
-
-
-def test_a_larger_b_factor_is_a_blur() -> None:
-    n, extra = 32, 80.0
-    place = torch.tensor([[16.2, 15.5, 16.9]])
-    sharp, blurred = (density(place, [6], [b], n, 1.0) for b in (40.0, 40.0 + extra))
-    full, half = torch.fft.fftfreq(n), torch.fft.rfftfreq(n)
-    s2 = full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2
-    filtered = torch.fft.irfftn(torch.fft.rfftn(sharp) * torch.exp(-extra * s2 / 4), s=(n, n, n))
-    assert float((blurred - filtered).abs().max()) < 0.015 * float(blurred.max())
-    assert float(blurred.sum()) == pytest.approx(float(sharp.sum()), rel=1e-3)
-
-
-def test_occupancies_and_atoms_add_up() -> None:
-    places = torch.tensor([[10.0, 11.0, 12.0], [20.0, 18.0, 15.0]])
-    args = torch.tensor([6, 8]), torch.tensor([50.0, 50.0])
-    both = density_transform(places, *args, torch.tensor([0.25, 1.0]), n=32, voxel_size=1.0)
-    first = density_transform(places[:1], args[0][:1], args[1][:1], torch.ones(1), n=32, voxel_size=1.0)
-    second = density_transform(places[1:], args[0][1:], args[1][1:], torch.ones(1), n=32, voxel_size=1.0)
-    expected = 0.25 * first + second
-    assert float((both - expected).abs().max()) < 0.01 * float(expected.abs().max())
-
-
-def test_spreading_keeps_the_weights_and_wraps_around() -> None:
-    positions = torch.tensor([[0.0, 7.9, 3.5], [4.2, 4.4, 4.6]])
-    box = spread(positions, torch.tensor([2.0, 3.0]), 8)
-    assert float(box.sum()) == pytest.approx(5.0)
-    assert float(box[7, 0, 3]) > 0
-    assert (box >= 0).all()
-
-
-@pytest.mark.parametrize(("resolution", "voxel_size"), [(3.5, 1.0), (5.0, 1.0), (6.0, 1.4)])
-def test_the_half_maps_fsc_crosses_at_the_resolution(resolution: float, voxel_size: float) -> None:
-    maps = raw_pair(example_protein(seed=1), resolution=resolution, box=96, seed=3, voxel_size=voxel_size)
-    sharp = maps.molecule.numpy()
-    crossings = []
-    for mask in (sharp, soft_mask(sharp > 0.5, width_voxels=6.0)):
-        frequency, fsc = fsc_curve(maps.half1.numpy() * mask, maps.half2.numpy() * mask, voxel_size)
-        crossings.append(resolution_at(frequency, fsc, 0.143))
-    # A sharp mask carries strong coarse shells into fine ones and flatters; a soft one lets solvent noise in.
-    assert crossings[0] < 1.05 * resolution
-    assert crossings[1] > 0.95 * resolution
-    assert np.sqrt(crossings[0] * crossings[1]) == pytest.approx(resolution, rel=0.1)
+def test_the_resolution_holds_whatever_happens_to_the_map(effect: dict) -> None:
+    assert crossing(simulated(plain(box=80, **effect)), 1.0) == pytest.approx(4.0, rel=0.05)
 
 
 def test_the_noise_is_normalised() -> None:
-    maps = raw_pair(example_protein(seed=1), resolution=4.0, box=96, seed=3)
+    maps = raw_pair(ATOMS, resolution=4.0, box=96, seed=3)
     mean = 0.5 * (maps.half1 + maps.half2)
     solvent = torch.ones_like(mean, dtype=torch.bool)
     solvent[20:-20, 20:-20, 20:-20] = False
@@ -100,8 +68,17 @@ def test_the_noise_is_normalised() -> None:
     assert float(difference[solvent].std()) == pytest.approx(float(mean[solvent].std()), rel=0.1), "the noise is independent"
 
 
+def test_the_half_maps_share_the_molecule() -> None:
+    maps = simulated(plain(resolution=(3.0, 3.0)))
+    inside = maps.molecule > 0.5
+    halves = [half[inside] for half in (maps.half1, maps.half2)]
+    assert float(torch.corrcoef(torch.stack(halves))[0, 1]) > 0.9
+    halves = [half[~inside] for half in (maps.half1, maps.half2)]
+    assert float(torch.corrcoef(torch.stack(halves))[0, 1]) < 0.5
+
+
 def test_targets_are_empty_outside_and_high_inside() -> None:
-    maps = raw_pair(example_protein(seed=1), resolution=4.0, box=64, seed=3)
+    maps = raw_pair(ATOMS, resolution=4.0, box=64, seed=3)
     outside = maps.molecule < 0.5
     for target in (maps.target, maps.wide_target):
         assert float(target.min()) >= 0
@@ -111,17 +88,72 @@ def test_targets_are_empty_outside_and_high_inside() -> None:
     assert wide < sharp
 
 
-def same(a: object, b: object) -> bool:
-    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("half1", "half2", "target", "molecule", "truth"))
+@pytest.mark.parametrize("kind", ["micelle_share", "nanodisc_share", "lipids_share", "extra_density_share"])
+def test_unmodelled_density_is_in_the_data_and_the_wide_target_alone(kind: str) -> None:
+    config = plain(box=80, extra_level=(0.6, 0.6), extra_core=(0.5, 0.5))
+    without, maps = simulated(config), simulated(replace(config, **{kind: 1.0}))
+    extra = (maps.wide_target - without.wide_target) * (maps.molecule < 0.5)
+    there = extra > 0.5 * extra.max()
+    assert float(extra.max()) > 0.03
+    assert int(there.sum()) > 200
+    for half in (maps.half1, maps.half2):
+        assert float(half[there].mean()) > float(half[maps.wide_target < 1e-3].mean()) + 0.5 * NOISE_STD
+    assert torch.allclose(maps.target, without.target, atol=1e-5)
+
+
+def test_copies_are_in_every_target() -> None:
+    config = plain(box=96, voxel_size=1.5)
+    for share in ("symmetry_share", "neighbour_share"):
+        maps = simulated(replace(config, **{share: 1.0}))
+        alone = simulated(config)
+        for name in ("target", "wide_target", "truth"):
+            assert float(getattr(maps, name).sum()) > 1.2 * float(getattr(alone, name).sum()), (share, name)
+
+
+def same(a: SimulatedMaps, b: SimulatedMaps) -> bool:
+    names = ("half1", "half2", "target", "wide_target", "molecule", "truth", "reliability")
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in names)
 
 
 def test_the_seed_decides_everything() -> None:
-    atoms, config = example_protein(seed=1), SimulationConfig(box=48)
-    first, again, other = (simulate(atoms, config, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
+    config = everything(True)
+    first, again, other = (simulated(config, seed) for seed in (5, 5, 6))
     assert same(first, again)
     assert first.log == again.log
     assert not same(first, other)
-    assert first.log["resolution"] != other.log["resolution"]
+    assert first.log["median_b"] != other.log["median_b"]
+
+
+def everything(on: bool) -> SimulationConfig:
+    """The default ranges, with every effect always there, or none."""
+    shares = {field.name: float(on) for field in fields(SimulationConfig) if field.name.endswith("_share")}
+    return SimulationConfig(box=48, **shares)  # type: ignore[arg-type]
+
+
+def test_every_parameter_is_in_the_log_within_its_range() -> None:
+    """Some effects exclude one another, so that what is logged is gathered from several maps."""
+    log: dict[str, float | str | bool] = {}
+    exclusive = [{}, {"symmetry_share": 0.0}, {"micelle_share": 0.0}, {"micelle_share": 0.0, "nanodisc_share": 0.0}]
+    exclusive += [{"masked_share": 0.0}, {"masked_share": 0.0, "normalised": False}]
+    for number, changes in enumerate(exclusive * 3):
+        maps = simulated(replace(everything(True), **changes), number)
+        for name, value in maps.log.items():
+            log[name] = value if not isinstance(value, bool) else log.get(name, False) or value
+    for field in fields(SimulationConfig):
+        value = getattr(SimulationConfig(), field.name)
+        if field.name.endswith("_share"):
+            assert log[field.name.removesuffix("_share")] is True, field.name
+        elif isinstance(value, tuple) and field.name != "ripple_period":
+            low, high = value
+            assert low - 1e-4 <= float(log[field.name]) <= high + 1e-4, field.name
+    for k in (1, 2, 3):
+        assert {f"ripple_{k}", f"ripple_period_{k}", f"ripple_phase_{k}"} <= set(log)
+    assert {"rotation_w", "centre_atom", "shift_z", "noise_strength", "filament_axis_z", "missing_cone_x"} <= set(log)
+
+
+def test_without_chance_nothing_is_done() -> None:
+    log = simulated(everything(False)).log
+    assert not [name for name, value in log.items() if value is True]
 
 
 @pytest.mark.parametrize(
@@ -130,20 +162,21 @@ def test_the_seed_decides_everything() -> None:
         SimulationConfig(box=48, masked_share=1.0),
         SimulationConfig(box=48, sharpened_share=1.0, masked_share=0.0),
         SimulationConfig(box=48, outside_sphere_share=1.0, masked_share=0.0, low_pass_share=1.0),
-        SimulationConfig(box=48, extra_density_share=1.0, voxel_size=1.3),
+        SimulationConfig(box=48, extra_density_share=1.0, interpolated_share=1.0, voxel_size=1.3),
+        SimulationConfig(box=48, moving_domain_share=1.0, symmetry_share=1.0, missing_cone_share=1.0),
+        everything(True),
     ],
 )
 def test_every_kind_of_map_is_finite_and_in_range(config: SimulationConfig) -> None:
     for seed in range(2):
-        maps = simulate(example_protein(seed=1), config, torch.Generator().manual_seed(seed))
+        maps = simulated(config, seed)
         for values in (maps.half1, maps.half2, maps.target, maps.wide_target, maps.truth):
             assert torch.isfinite(values).all()
             assert 0.05 < float(values.abs().max()) < 200
 
 
 def test_too_few_atoms_are_said() -> None:
-    atoms = example_protein(seed=1)
-    few = Atoms(*(getattr(atoms, name)[:50] for name in ("positions", "elements", "b_factors", "occupancies", "kinds")))
+    few = Atoms(*(getattr(ATOMS, name)[:50] for name in ("positions", "elements", "b_factors", "occupancies", "kinds")))
     with pytest.raises(AtomicModelError, match="Only 50 atoms"):
         raw_pair(few, resolution=4.0, box=64, seed=1)
     with pytest.raises(AtomicModelError, match="Twenty random places"):
@@ -152,9 +185,9 @@ def test_too_few_atoms_are_said() -> None:
 
 def test_a_crop_is_decided_by_its_number() -> None:
     def crops(seed: int) -> SimulatedCrops:
-        return SimulatedCrops([example_protein(seed=1)], SimulationConfig(box=48), CropConfig(edge=24, per_map=3), seed=seed)
+        return SimulatedCrops([ATOMS], SimulationConfig(box=48), CropConfig(edge=24, per_map=3), seed=seed)
 
-    inputs, targets = crops(1)[7]
+    inputs, targets, _ = crops(1)[7]
     assert inputs.shape == targets.shape == (3, 1, 24, 24, 24)
     crops(1)[3]  # what was drawn before does not matter
     again = crops(1)[7]
@@ -166,7 +199,7 @@ def test_a_crop_is_decided_by_its_number() -> None:
 
 def test_the_wide_target_is_another() -> None:
     pair = [
-        SimulatedCrops([example_protein(seed=1)], SimulationConfig(box=48), CropConfig(edge=24, target=target), seed=1)[0]
+        SimulatedCrops([ATOMS], SimulationConfig(box=48), CropConfig(edge=24, target=target), seed=1)[0]
         for target in ("tight", "wide")
     ]
     assert torch.equal(pair[0][0], pair[1][0])

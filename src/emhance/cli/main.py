@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from emhance.cli import compat, demo, enhance, import_keras, info, networks, report, validate
+from emhance.cli import (
+    compat,
+    demo,
+    enhance,
+    evaluate,
+    fine_tune,
+    import_keras,
+    info,
+    networks,
+    report,
+    simulate,
+    train,
+    validate,
+)
 from emhance.cli.program import run_program
 
 app = typer.Typer(
@@ -24,6 +37,10 @@ app.command("report")(report.report_command)
 app.command("info")(info.info_command)
 app.command("networks")(networks.networks_command)
 app.command("demo")(demo.demo_command)
+app.command("simulate")(simulate.simulate_command)
+app.command("train")(train.train_command)
+app.command("fine-tune")(fine_tune.fine_tune_command)
+app.command("evaluate")(evaluate.evaluate_command)
 app.command("import-keras")(import_keras.import_keras_command)
 app.command("install-compat")(compat.install_compat_command)
 

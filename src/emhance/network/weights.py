@@ -19,6 +19,7 @@ import torch
 
 from emhance.config import NETWORK_NAMES
 from emhance.errors import WeightsError
+from emhance.maps.atomic_write import atomic_output
 from emhance.network.unet import UNet, UNetShape
 
 if sys.version_info >= (3, 11):
@@ -138,7 +139,7 @@ def read_card(path: Path) -> Card:
 
 
 def save_network(module: UNet, path: Path, *, name: str, **about: Any) -> Card:
-    """Write weights, rounded to float16, and the card beside them.
+    """Write weights, rounded to float16, and the card beside them; what is there is replaced.
 
     Parameters
     ----------
@@ -152,6 +153,7 @@ def save_network(module: UNet, path: Path, *, name: str, **about: Any) -> Card:
     values = {key: value.detach().to("cpu", torch.float16).contiguous() for key, value in module.state_dict().items()}
     data = safetensors.torch.save(values)
     card = Card(name=name, shape=module.shape.to_dict(), sha256=hashlib.sha256(data).hexdigest(), **about)
-    path.write_bytes(data)
-    path.with_suffix(".toml").write_text(tomli_w.dumps(asdict(card)), encoding="utf-8")
+    with atomic_output(path, overwrite=True) as weights, atomic_output(path.with_suffix(".toml"), overwrite=True) as text:
+        weights.write_bytes(data)
+        text.write_text(tomli_w.dumps(asdict(card)), encoding="utf-8")
     return card

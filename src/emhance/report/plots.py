@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,3 +170,36 @@ def _svg(figure: Figure, name: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
+
+
+def plot_training_log(log: Path, path: Path) -> None:
+    """Draw the CSV log of a training run as a PNG: its losses, and how validation correlates, against the step.
+
+    Parameters
+    ----------
+    log
+        The CSV file; without a row in it nothing is drawn.
+    path
+        The PNG to write, replacing what is there.
+    """
+    if not log.exists():
+        return
+    with log.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = (
+        ("loss", ("loss", "recombined", "validation_loss", "validation_recombined")),
+        ("correlation", ("correlation", "validation_correlation", "validation_recombined_correlation")),
+    )
+    for ax, (title, columns) in zip(figure.subplots(1, 2), panels, strict=True):
+        for column, colour in zip(columns, COLOURS, strict=False):
+            points = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
+            if points:
+                ax.plot(*zip(*points, strict=True), label=column.replace("_", " "), color=colour, linewidth=1.5, marker=".")
+        ax.set_xlabel("step")
+        ax.set_title(title, fontsize=9)
+        if ax.lines:
+            ax.legend(fontsize=8)
+    with atomic_output(path, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

@@ -44,6 +44,11 @@ class Atoms:
 
 
 def read_atoms(path: Path | str) -> Atoms:
+    """Read the atoms of the first model of an mmCIF or PDB file (gzipped or not), as `read_model` does."""
+    return atoms_of(read_model(path), name=str(path))
+
+
+def read_model(path: Path | str) -> gemmi.Model:
     """Read the first model of an mmCIF or PDB file (gzipped or not).
 
     Hydrogens, waters and all but the first alternative conformation are left out.
@@ -63,7 +68,7 @@ def read_atoms(path: Path | str) -> Atoms:
     structure.remove_hydrogens()
     structure.remove_waters()
     structure.remove_alternative_conformations()
-    return atoms_of(structure[0], name=str(path))
+    return structure[0].clone()
 
 
 def atoms_of(model: gemmi.Model, *, name: str = "the atomic model") -> Atoms:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -35,8 +37,24 @@ class CropConfig:
     """Which target: tight or wide."""
 
 
-class SimulatedCrops(Dataset[tuple[Tensor, Tensor]]):
-    """Item `i` is a stack of crops from one simulated map: inputs and targets, each ``(per_map, 1, edge, edge, edge)``.
+class Crops(NamedTuple):
+    """Crops of one map, or of several.
+
+    Parameters
+    ----------
+    inputs, targets
+        Shape ``(n, 1, edge, edge, edge)``.
+    reliability
+        F of the input, 0 to 1, per shell of a crop from zero frequency to Nyquist, shape ``(n, edge // 2 + 1)``.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    reliability: Tensor
+
+
+class SimulatedCrops(Dataset[Crops]):
+    """Item `i` are the crops from one simulated map.
 
     Parameters
     ----------
@@ -48,22 +66,33 @@ class SimulatedCrops(Dataset[tuple[Tensor, Tensor]]):
         How crops are cut.
     seed
         Together with the item's number it decides everything.
+    device
+        Where maps are simulated.
     """
 
-    def __init__(self, structures: Sequence[Atoms], simulation: SimulationConfig, crops: CropConfig, *, seed: int) -> None:
+    def __init__(
+        self,
+        structures: Sequence[Atoms],
+        simulation: SimulationConfig,
+        crops: CropConfig,
+        *,
+        seed: int,
+        device: torch.device | None = None,
+    ) -> None:
         self._structures, self._simulation, self._crops, self._seed = structures, simulation, crops, seed
+        self._device = device or torch.device("cpu")
 
     def __len__(self) -> int:
         return 2**31
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        # PyTorch's CPU generator looks at 32 bits of its seed only, so both numbers are mixed into these.
-        mixed = np.random.SeedSequence([self._seed, index]).generate_state(1)
-        generator = torch.Generator().manual_seed(int(mixed[0]))
+    def __getitem__(self, index: int) -> Crops:
+        generator = torch.Generator(self._device).manual_seed(mixed_seed(self._seed, index))
         maps = self._simulated(generator)
-        half = bool(torch.rand(1, generator=generator) < self._crops.single_half)
+        half = self._number(generator) < self._crops.single_half
         data = maps.half1 if half else 0.5 * (maps.half1 + maps.half2)
         target = maps.wide_target if self._crops.target == "wide" else maps.target
+        F = maps.reliability / (2 - maps.reliability) if half else maps.reliability  # of one half map it is the FSC itself
+        reliability = at_shells_of_crop(F, self._simulation.box, self._crops.edge).expand(self._crops.per_map, -1)
         inputs, targets = [], []
         inside = maps.molecule.nonzero()
         for _ in range(self._crops.per_map):
@@ -71,11 +100,11 @@ class SimulatedCrops(Dataset[tuple[Tensor, Tensor]]):
             cut = tuple(slice(c, c + self._crops.edge) for c in corner)
             inputs.append(data[cut])
             targets.append(target[cut])
-        return torch.stack(inputs)[:, None], torch.stack(targets)[:, None]
+        return Crops(torch.stack(inputs)[:, None], torch.stack(targets)[:, None], reliability)
 
     def _simulated(self, generator: torch.Generator) -> SimulatedMaps:
         for _ in range(20):
-            number = int(torch.randint(len(self._structures), (1,), generator=generator))
+            number = self._whole(generator, 0, len(self._structures))
             try:
                 return simulate(self._structures[number], self._simulation, generator)
             except AtomicModelError:
@@ -86,9 +115,40 @@ class SimulatedCrops(Dataset[tuple[Tensor, Tensor]]):
         box, edge, jitter = self._simulation.box, self._crops.edge, self._crops.jitter
         margin = 4  # the box is periodic: stay clear of what wraps around
         low, high = margin, box - edge - margin
-        if float(torch.rand(1, generator=generator)) < self._crops.anywhere:
-            corner = torch.randint(low, high + 1, (3,), generator=generator)
-        else:
-            centre = inside[int(torch.randint(len(inside), (1,), generator=generator))]
-            corner = centre + torch.randint(-jitter, jitter + 1, (3,), generator=generator) - edge // 2
-        return [int(c) for c in corner.clamp(low, high)]
+        if self._number(generator) < self._crops.anywhere:
+            return [self._whole(generator, low, high + 1) for _ in range(3)]
+        centre = inside[self._whole(generator, 0, len(inside))].tolist()
+        corner = [c + self._whole(generator, -jitter, jitter + 1) - edge // 2 for c in centre]
+        return [min(max(c, low), high) for c in corner]
+
+    def _number(self, generator: torch.Generator) -> float:
+        return float(torch.rand(1, generator=generator, device=self._device))
+
+    def _whole(self, generator: torch.Generator, low: int, high: int) -> int:
+        return int(torch.randint(low, high, (1,), generator=generator, device=self._device))
+
+
+def mixed_seed(seed: int, index: int) -> int:
+    """A seed that both numbers decide: PyTorch's CPU generator looks at 32 bits of its seed only."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+
+
+def at_shells_of_crop(curve: Tensor, box: int, edge: int) -> Tensor:
+    """Interpolate a curve over the shells of a box of `box` voxels to those of a crop of `edge`, zero frequency to Nyquist."""
+    wanted = np.arange(edge // 2 + 1) * (box / edge)
+    values = np.interp(wanted, np.arange(len(curve)), curve.cpu().numpy())
+    values[0] = values[1]  # the mean says nothing about the data
+    return torch.from_numpy(values.astype(np.float32)).to(curve.device)
+
+
+def as_arrays(items: Sequence[Crops]) -> tuple[NDArray[np.float32], ...]:
+    """Join the crops of several maps as arrays, which travel between processes through a pipe.
+
+    Tensors would travel through shared memory, which runs out, or of which the system allows too little.
+    """
+    return tuple(np.concatenate([part.cpu().numpy() for part in parts]) for parts in zip(*items, strict=True))
+
+
+def as_tensors(items: Sequence[Crops]) -> Crops:
+    """Join the crops of several maps where they are."""
+    return Crops(*(torch.cat(parts) for parts in zip(*items, strict=True)))

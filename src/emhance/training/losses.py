@@ -6,16 +6,49 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from emhance.steps.recombination import (
+    SMOOTHED_LEVEL,
+    SUPPORT_EDGE,
+    SUPPORT_FLOOR,
+    SUPPORT_LEVEL,
+    SUPPORT_SMOOTHING,
+)
+
+RECOMBINED_TAPER = 8
+"""The outermost 1/8 of a crop's edge fades out before it is recombined, because its opposite faces do not meet."""
 
 
 @lru_cache(maxsize=4)
-def _window_and_shells(edge: int, device: torch.device) -> tuple[Tensor, Tensor, int]:
-    axis = torch.hann_window(edge + 2, periodic=False, device=device)[1:-1]
-    window = axis[:, None, None] * axis[None, :, None] * axis[None, None, :]
+def _shells_of(edge: int, device: torch.device) -> tuple[Tensor, int]:
     full, half = torch.fft.fftfreq(edge, device=device) * edge, torch.fft.rfftfreq(edge, device=device) * edge
     radius = torch.sqrt(full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2)
     shells = edge // 2
-    return window, torch.round(radius).long().clamp(max=shells), shells
+    return torch.round(radius).long().clamp(max=shells), shells
+
+
+@lru_cache(maxsize=4)
+def _hann(edge: int, device: torch.device) -> Tensor:
+    return _cube(torch.hann_window(edge + 2, periodic=False, device=device)[1:-1])
+
+
+@lru_cache(maxsize=4)
+def _taper(edge: int, device: torch.device) -> Tensor:
+    from_face = torch.arange(edge, device=device) + 0.5
+    from_face = torch.minimum(from_face, edge - from_face) / (edge / RECOMBINED_TAPER)
+    return _cube(0.5 - 0.5 * torch.cos(torch.pi * from_face.clamp(max=1)))
+
+
+def _cube(axis: Tensor) -> Tensor:
+    return axis[:, None, None] * axis[None, :, None] * axis[None, None, :]
+
+
+def _shell_sums(values: Tensor, edge: int) -> Tensor:
+    """Sums of ``(n, e, e, e // 2 + 1)`` over shells: ``(n, e // 2 + 1)``; the last one holds the corners as well."""
+    shell, shells = _shells_of(edge, values.device)
+    index = shell.flatten().expand(len(values), -1)
+    return torch.zeros((len(values), shells + 1), device=values.device).scatter_add(1, index, values.flatten(1))
 
 
 def shell_correlation(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -32,29 +65,28 @@ def shell_correlation(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tenso
         FSC and the two powers, each ``(n, e // 2)``: shells of width ``1 / e`` from the first up to Nyquist.
     """
     edge = target.shape[-1]
-    window, shell, shells = _window_and_shells(edge, target.device)
-    p = torch.fft.rfftn(prediction[:, 0].float() * window, dim=(1, 2, 3)).flatten(1)
-    t = torch.fft.rfftn(target[:, 0].float() * window, dim=(1, 2, 3)).flatten(1)
-    index = shell.flatten().expand(len(p), -1)
-
-    def total(values: Tensor) -> Tensor:
-        return torch.zeros((len(p), shells + 1), device=p.device).scatter_add(1, index, values)[:, 1:]
-
-    power_p, power_t = total(p.abs() ** 2), total(t.abs() ** 2)
-    cross = total((p * t.conj()).real)
+    window = _hann(edge, target.device)
+    p = torch.fft.rfftn(prediction[:, 0].float() * window, dim=(1, 2, 3))
+    t = torch.fft.rfftn(target[:, 0].float() * window, dim=(1, 2, 3))
+    power_p, power_t = _shell_sums(p.abs() ** 2, edge)[:, 1:], _shell_sums(t.abs() ** 2, edge)[:, 1:]
+    cross = _shell_sums((p * t.conj()).real, edge)[:, 1:]
     return cross / torch.sqrt(power_p * power_t + 1e-8), power_p, power_t
 
 
-def enhancement_loss(prediction: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
+def enhancement_loss(prediction: Tensor, target: Tensor, *, reliability: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:
     """Relative squared error + (1 - correlation) + a spectral term, and the terms for the log.
 
     The squared error is relative to the crop's own power, so that weak maps count as much as strong ones; the spectral term asks
-    for the right phases (1 - FSC) and amplitudes in every shell in which the target has power.
+    for the right phases (1 - FSC) and amplitudes in every shell in which the target has power. Where the data's reliability F is
+    given, the phases count most where the data half supports them, F = 0.5: what the data knows comes from the data through
+    recombination, and what it says nothing about cannot be learnt.
 
     Parameters
     ----------
     prediction, target
         Shape ``(n, 1, e, e, e)``.
+    reliability
+        F of the input, 0 to 1, per shell from zero frequency to Nyquist, shape ``(n, e // 2 + 1)``.
     """
     prediction = prediction.float()
     voxels = target[0].numel()
@@ -69,8 +101,13 @@ def enhancement_loss(prediction: Tensor, target: Tensor) -> tuple[Tensor, dict[s
     fsc, power_p, power_t = shell_correlation(prediction, target)
     share = power_t / power_t.sum(1, keepdim=True).clamp(min=1e-6)
     weight = torch.sqrt(share) * full[:, None]
+    phase_weight = weight
+    if reliability is not None:
+        F = reliability[:, 1:]
+        phase_weight = weight * (0.3 + 4 * F * (1 - F))
     weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-6)
-    phases = ((1 - fsc) * weight).sum(1).mean()
+    phase_weight = phase_weight / phase_weight.sum(1, keepdim=True).clamp(min=1e-6)
+    phases = ((1 - fsc) * phase_weight).sum(1).mean()
     ratio = torch.log((power_p + 1e-3) / (power_t + 1e-3)).clamp(-4, 4)
     amplitudes = (ratio**2 * weight).sum(1).mean()
     loss = squared + one_minus_correlation + phases + 0.1 * amplitudes
@@ -82,3 +119,65 @@ def enhancement_loss(prediction: Tensor, target: Tensor) -> tuple[Tensor, dict[s
         "amplitudes": float(amplitudes.detach()),
     }
     return loss, terms
+
+
+def recombined(
+    prediction: Tensor, data: Tensor, target: Tensor, reliability: Tensor, *, voxel_size: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Recombine crops of the network's output with the data, as `emhance.steps.recombination` does with whole maps.
+
+    ``Y = F g X' + (1 - F) N'`` with X' and N' cut out by a support taken from N. Gradients flow through N and the support, not
+    through the gain g.
+
+    Parameters
+    ----------
+    prediction
+        Output of the network, N, shape ``(n, 1, e, e, e)``.
+    data
+        The normalised map, X, same shape.
+    target
+        What Y should be, same shape.
+    reliability
+        F of the data, 0 to 1, per shell from zero frequency to Nyquist, shape ``(n, e // 2 + 1)``.
+    voxel_size
+        Å.
+
+    Returns
+    -------
+    tuple
+        Y and the target, both faded out towards the crop's faces, same shape.
+    """
+    edge = target.shape[-1]
+    taper = _taper(edge, target.device)
+    N = prediction.float()
+    support = _support(N, voxel_size) * taper
+    n, x = (torch.fft.rfftn((values * support)[:, 0], dim=(1, 2, 3)) for values in (N, data))
+    with torch.no_grad():
+        power_n, power_x = _shell_sums(n.abs() ** 2, edge), _shell_sums(x.abs() ** 2, edge)
+        gain = torch.sqrt(reliability * power_n / power_x.clamp(min=1e-20))
+        shell, _ = _shells_of(edge, target.device)
+        from_data, from_network = (reliability * gain)[:, shell], (1 - reliability)[:, shell]
+    y = torch.fft.irfftn(from_data * x + from_network * n, s=(edge, edge, edge), dim=(1, 2, 3))
+    return y[:, None], target * taper
+
+
+def _support(N: Tensor, voxel_size: float) -> Tensor:
+    """Where the network sees density, 0 to 1 with a soft edge; see `emhance.steps.recombination.support_of`."""
+    with torch.no_grad():
+        top = torch.stack([torch.quantile(crop.flatten()[::7], 0.999) for crop in N])[:, None, None, None, None]
+    averaged = _smoothed(N, SUPPORT_SMOOTHING / voxel_size)
+    wide = _softly_above(averaged, (SMOOTHED_LEVEL * top).clamp(min=SUPPORT_FLOOR), voxel_size)
+    return wide * _softly_above(N, (SUPPORT_LEVEL * top).clamp(min=SUPPORT_FLOOR), voxel_size)
+
+
+def _softly_above(values: Tensor, level: Tensor, voxel_size: float) -> Tensor:
+    ramp = (2 * values / level - 1.5).clamp(0, 1)
+    return (1.5 * _smoothed(ramp, SUPPORT_EDGE / voxel_size)).clamp(max=1)
+
+
+def _smoothed(values: Tensor, width: float) -> Tensor:
+    """Two running means of an odd width near `width` voxels; beyond a crop's faces its outermost values go on."""
+    size = 2 * round((width - 1) / 2) + 1
+    for _ in range(2):
+        values = functional.avg_pool3d(functional.pad(values, [size // 2] * 6, mode="replicate"), size, stride=1)
+    return values

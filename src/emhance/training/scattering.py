@@ -1,47 +1,55 @@
 """Electron-scattering density of atoms, in Fourier space, on CPU or GPU.
 
 Every atom is a sum of Gaussians (electron scattering factors of the International Tables C 4.3.2.2, from gemmi) blurred by
-its B-factor. The Gaussians' total B values are spread over a few fixed ones, each of which needs one FFT, so the cost hardly
-depends on the number of atoms.
+its B-factor. The Gaussians' total B values are spread over a few fixed ones, each of which needs one or two FFTs, so the
+cost hardly depends on the number of atoms.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import gemmi
 import torch
 from torch import Tensor
 
-LEVEL_RATIO = 1.25
+from emhance.training.grids import frequencies, gaussian
+
+LEVEL_RATIO = 1.5
 """Ratio of neighbouring B values among which a Gaussian is interpolated."""
 
+LEAST_B = 20.0
+"""Smallest total B of a Gaussian that the grid resolves, in units of voxel size²; smaller ones are raised to it."""
 
-@lru_cache(maxsize=8)
-def frequencies_squared(n: int, voxel_size: float, device: torch.device) -> Tensor:
-    """Squared spatial frequency (1/Å²) of every coefficient of a cubic rfft, shape ``(n, n, n // 2 + 1)``."""
-    full = torch.fft.fftfreq(n, voxel_size, device=device)
-    half = torch.fft.rfftfreq(n, voxel_size, device=device)
-    s2: Tensor = full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2
-    return s2
+ONE_GRID, HALF_GRID = 150.0, 600.0
+"""From these total B values on, in units of voxel size², one grid instead of two, and one of twice the voxel size, are enough."""
 
 
-@lru_cache(maxsize=8)
-def _undo_spline(n: int, device: torch.device) -> Tensor:
-    """The filter that best undoes the spreading by a cubic B-spline, in the least-squares sense over all positions.
+@lru_cache(maxsize=16)
+def _undo_spline(n: int, interlaced: bool, device: torch.device) -> Tensor:
+    """The filter that best undoes the spreading by a cubic B-spline, shape ``(n, n, n // 2 + 1)``.
 
-    Dividing by the spline's own transform (sinc⁴) would amplify its aliases near Nyquist; this is the optimal influence
-    function of particle-mesh methods (Hockney & Eastwood 1988, Computer Simulation Using Particles, ch. 8).
+    Dividing by the spline's own transform W = sinc⁴ would amplify its aliases near Nyquist; this is the optimal influence
+    function of particle-mesh methods (Hockney & Eastwood 1988, Computer Simulation Using Particles, ch. 8), W over the sum of
+    W² over the images, in the least-squares sense over all positions. Two interlaced grids have only the images whose
+    shifts along the three axes, whole multiples of the sampling frequency, sum to an even number.
     """
 
-    def along(frequency: Tensor) -> Tensor:
-        images = [torch.sinc(frequency + shift) ** 4 for shift in (-2, -1, 0, 1, 2)]
-        return images[2] / sum(image**2 for image in images)
+    def product(of: Callable[[Tensor], Tensor]) -> Tensor:
+        full, half = of(torch.fft.fftfreq(n, device=device)), of(torch.fft.rfftfreq(n, device=device))
+        return full[:, None, None] * full[None, :, None] * half[None, None, :]
 
-    full = along(torch.fft.fftfreq(n, device=device))
-    half = along(torch.fft.rfftfreq(n, device=device))
-    return full[:, None, None] * full[None, :, None] * half[None, None, :]
+    def squares(sign: int) -> Tensor:
+        def along(frequency: Tensor) -> Tensor:
+            images = torch.stack([sign ** abs(k) * torch.sinc(frequency + k) ** 8 for k in range(-2, 3)])
+            return images.sum(0)
+
+        return product(along)
+
+    present = 0.5 * (squares(1) + squares(-1)) if interlaced else squares(1)
+    return product(lambda frequency: torch.sinc(frequency) ** 4) / present
 
 
 @lru_cache(maxsize=1)
@@ -77,10 +85,6 @@ def spread(positions: Tensor, weights: Tensor, n: int) -> Tensor:
     -------
     Tensor
         Shape ``(n, n, n)``; its sum is that of the weights.
-
-    Notes
-    -----
-    The spline keeps the aliases of the grid below 1.5 % at half of Nyquist, where spreading over eight voxels leaves 11 %.
     """
     corner = torch.floor(positions)
     t = positions - corner
@@ -109,7 +113,7 @@ def density_transform(
     elements
         Atomic numbers, shape ``(m,)``, int64.
     b_factors
-        In Å², shape ``(m,)``. The grid resolves B of about ``20 · voxel_size²`` and more.
+        In Å², shape ``(m,)``. Gaussians whose total B is below ``LEAST_B · voxel_size²`` are given that one.
     occupancies
         Shape ``(m,)``.
     n
@@ -124,21 +128,62 @@ def density_transform(
 
     Notes
     -----
-    exp(-B s²/4) is interpolated quadratically in log B among values `LEVEL_RATIO` apart; at 1 Å the density of an atom is within
-    5 % of the peak of its closed form (up to Nyquist) for B = 30 Å², 2 % for 60 Å² and 0.2 % for 200 Å².
+    exp(-B s²/4) is interpolated quadratically in log B among values `LEVEL_RATIO` apart. Sharp Gaussians are spread on two grids
+    half a voxel apart along every axis; in their mean the nearest aliases cancel (interlacing: Hockney & Eastwood 1988, ch. 7;
+    Sefusatti et al. 2016, doi 10.1093/mnras/stw1229). With this the density of an atom is within 1 % of the
+    peak of its closed form (up to Nyquist) for every B of at least ``LEAST_B · voxel_size²``.
     """
     device = positions.device
     factors = _scattering_factors().to(device)[elements]
     amplitude = factors[..., 0] * occupancies[:, None]
-    total = (factors[..., 1] + b_factors[:, None]).clamp(min=1.0)
+    total = (factors[..., 1] + b_factors[:, None]).clamp(min=LEAST_B * voxel_size**2)
+    levels, weights = _weights_of_levels(amplitude, total)
+    voxels = positions / voxel_size
+    first = torch.zeros((n, n, n // 2 + 1), dtype=torch.complex64, device=device)
+    second, plain, coarse = torch.zeros_like(first), torch.zeros_like(first), None
+    small = n // 2
+    for level, b_factor in enumerate(levels):
+        chosen = weights[:, level].nonzero()[:, 0]
+        if not len(chosen):
+            continue
+        places, share = voxels[chosen], weights[chosen, level]
+        if b_factor >= HALF_GRID * voxel_size**2 and n % 4 == 0:
+            blur = gaussian(b_factor, small, 2 * voxel_size, device)
+            part = torch.fft.rfftn(spread(0.5 * places, share, small)) * blur
+            coarse = part if coarse is None else coarse + part
+            continue
+        blur = gaussian(b_factor, n, voxel_size, device)
+        if b_factor >= ONE_GRID * voxel_size**2:
+            plain += torch.fft.rfftn(spread(places, share, n)) * blur
+        else:
+            first += torch.fft.rfftn(spread(places, share, n)) * blur
+            second += torch.fft.rfftn(spread(places + 0.5, share, n)) * blur
+    z, y, x = (torch.exp(1j * math.pi * axis) for axis in frequencies(n, 1.0, device))
+    transform = 0.5 * (first + second * (z * y * x)) * _undo_spline(n, True, device) + plain * _undo_spline(n, False, device)
+    if coarse is not None:
+        coarse = coarse * _undo_spline(small, False, device)
+        edge = small // 2  # the coarse grid's Nyquist, where nothing is left
+        rows = torch.cat([torch.arange(edge), torch.arange(n - edge, n)]).to(device)
+        transform[rows[:, None], rows[None, :], :edge] += coarse[:, :, :edge]
+    return transform / voxel_size**3
+
+
+def _weights_of_levels(amplitude: Tensor, total: Tensor) -> tuple[list[float], Tensor]:
+    """B values, `LEVEL_RATIO` or less apart, and every atom's share of each: the sum of its Gaussians' amplitudes there.
+
+    Parameters
+    ----------
+    amplitude, total
+        Of the atoms' Gaussians, total B in Å², shape ``(m, k)``.
+    """
     present = amplitude != 0
     used = total[present]
     lowest, highest = float(used.min()), float(used.max())
     steps = max(2, math.ceil(math.log(highest / lowest) / math.log(LEVEL_RATIO)))
-    levels = lowest * torch.logspace(0, 1, steps + 1, base=max(highest / lowest, 1.01), device=device)
+    levels = lowest * torch.logspace(0, 1, steps + 1, base=max(highest / lowest, 1.01), device=total.device)
     log_levels, log_total = torch.log(levels), torch.log(total)
     middle = torch.bucketize(log_total, 0.5 * (log_levels[:-1] + log_levels[1:])).clamp(1, steps - 1)
-    weights = torch.zeros((len(positions), steps + 1), device=device)
+    weights = torch.zeros((len(total), steps + 1), device=total.device)
     for offset in (-1, 0, 1):  # Lagrange's polynomial through the nearest level and its neighbours
         share = torch.where(present, amplitude, 0.0)
         for other in (-1, 0, 1):
@@ -146,11 +191,4 @@ def density_transform(
                 gap = log_levels[middle + offset] - log_levels[middle + other]
                 share = share * (log_total - log_levels[middle + other]) / gap
         weights.scatter_add_(1, middle + offset, share)
-    s2 = frequencies_squared(n, voxel_size, device)
-    transform = torch.zeros(s2.shape, dtype=torch.complex64, device=device)
-    voxels = positions / voxel_size
-    for level in range(steps + 1):
-        chosen = weights[:, level].nonzero()[:, 0]
-        box = spread(voxels[chosen], weights[chosen, level], n)
-        transform += torch.fft.rfftn(box) * torch.exp(levels[level] * s2 * -0.25)
-    return transform * (_undo_spline(n, device) / voxel_size**3)
+    return levels.tolist(), weights

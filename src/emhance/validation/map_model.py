@@ -162,7 +162,7 @@ def map_model_fit(
 
 def _move_into_box(structure: gemmi.Structure, geometry: Geometry) -> NDArray[np.float64]:
     """Shift the first model into the box's own frame, drop atoms outside; returns the coordinates left, zyx in Å."""
-    z, y, x = _corner(geometry)
+    z, y, x = first_voxel(geometry)
     voxel = geometry.voxel_size
     size_x, size_y, size_z = size_xyz = [n * voxel for n in geometry.shape[::-1]]
     while len(structure) > 1:
@@ -184,7 +184,7 @@ def _move_into_box(structure: gemmi.Structure, geometry: Geometry) -> NDArray[np
     return np.array(kept, dtype=np.float64).reshape(-1, 3)
 
 
-def _corner(geometry: Geometry) -> tuple[float, float, float]:
+def first_voxel(geometry: Geometry) -> tuple[float, float, float]:
     """Position of the first voxel in Å, zyx: the origin, or nstart where the origin is 0 (never both)."""
     if any(abs(value) > 1e-3 for value in geometry.origin):
         return geometry.origin

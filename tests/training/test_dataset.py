@@ -1,0 +1,52 @@
+"""Crops carry the reliability of their data, and travel as arrays."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from emhance.training.dataset import (
+    CropConfig,
+    Crops,
+    SimulatedCrops,
+    as_arrays,
+    as_tensors,
+    at_shells_of_crop,
+)
+from emhance.training.example_protein import example_protein
+from emhance.training.simulation import SimulationConfig
+
+
+def crops(**options: float) -> SimulatedCrops:
+    config = replace(CropConfig(edge=24, per_map=2), **options)
+    return SimulatedCrops([example_protein(seed=1)], SimulationConfig(box=48, resolution=(4.0, 4.0)), config, seed=1)
+
+
+def test_an_item_has_inputs_targets_and_reliability() -> None:
+    item = crops()[5]
+    assert item.inputs.shape == item.targets.shape == (2, 1, 24, 24, 24)
+    assert item.reliability.shape == (2, 13)
+    assert ((item.reliability >= 0) & (item.reliability <= 1)).all()
+
+
+def test_one_half_map_is_less_reliable_than_the_mean_of_two() -> None:
+    both, single = crops(single_half=0.0)[3].reliability[0], crops(single_half=1.0)[3].reliability[0]
+    assert (single <= both + 1e-6).all()
+    middle = (both > 0.1) & (both < 0.9)
+    assert middle.any()
+    np.testing.assert_allclose(single[middle], (both / (2 - both))[middle], rtol=0.1)
+
+
+def test_curves_keep_their_frequencies_in_a_crop() -> None:
+    curve = torch.arange(65.0) / 128  # the spatial frequency itself, in 1/voxel
+    cropped = at_shells_of_crop(curve, 128, 32)
+    np.testing.assert_allclose(cropped[1:], np.arange(1, 17) / 32, atol=1e-6)
+
+
+def test_items_join_as_arrays_and_as_tensors() -> None:
+    items = [Crops(torch.ones(2, 1, 4, 4, 4) * i, torch.zeros(2, 1, 4, 4, 4), torch.ones(2, 3)) for i in range(3)]
+    arrays, tensors = as_arrays(items), as_tensors(items)
+    assert all(isinstance(part, np.ndarray) for part in arrays)
+    assert arrays[0].shape == (6, 1, 4, 4, 4)
+    for array, tensor in zip(arrays, tensors, strict=True):
+        np.testing.assert_array_equal(array, tensor)
