@@ -1,6 +1,6 @@
 """Score enhanced maps against atomic models, beside their inputs, as a table.
 
-    python benchmarks/quality.py --shared ../shared [--network tight] [--cases 6msm emd_3488 emd_3488:100 ...] [--gain]
+    python benchmarks/quality.py --shared ../shared [--network tight] [--cases 6msm emd_3488:100 ...] [--gain] [--pictures DIR]
 
 Cases are half-map pairs of ``relion_pairs`` and maps of ``real``; ``NAME:B`` blurs the input by a B-factor of B Å² first.
 Scores are those of the development data's ``score/score.py``: every cell says input → enhanced.
@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--recombine", choices=("on", "off"), default="on")
     parser.add_argument("--gain", action="store_true", help="also enhance half map 1 alone and compare it with half map 2")
     parser.add_argument("--keep", type=Path, help="folder in which the enhanced maps are kept")
+    parser.add_argument("--pictures", type=Path, help="folder for a picture of each case: slices of input, output and truth")
     args = parser.parse_args()
     logging.getLogger("emhance").setLevel(logging.ERROR)
     scorer = load_scorer(args.shared)
@@ -116,9 +117,45 @@ def main() -> None:
             if args.gain:
                 row.append(_gain(scorer, case, options, written) if len(case.maps) == 2 else "-")
             print(f"| {case.name} | " + " | ".join(row) + " |", flush=True)
+            if args.pictures:
+                args.pictures.mkdir(parents=True, exist_ok=True)
+                picture(
+                    scorer,
+                    case,
+                    result.map,
+                    written(case.input, "pictured"),
+                    args.pictures / f"{case.name.replace(':', '_')}.png",
+                )
             if args.keep:
                 args.keep.mkdir(parents=True, exist_ok=True)
                 result.write(args.keep / f"{case.name.replace(':', '_')}.mrc", overwrite=True)
+
+
+def picture(scorer: ModuleType, case: Case, enhanced: emhance.DensityMap, path_of_input: str, output: Path) -> None:
+    """Slices of input, output and truth through the middle of the atoms, across z."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    _, voxel, _ = scorer.read_map(path_of_input)
+    atoms, positions, _ = scorer.place(str(case.atomic_model), enhanced.data.shape, voxel, np.array(case.offset_xyz))
+    _, truth = scorer.model_density(atoms, enhanced.data.shape, voxel, case.resolution)
+    low, high = (
+        np.clip((positions.min(0)[::-1] / voxel - 8).astype(int), 0, None),
+        (positions.max(0)[::-1] / voxel + 8).astype(int),
+    )
+    z = int(np.median(positions[:, 2]) / voxel)
+    figure, axes = pyplot.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
+    for axis, name, data in zip(
+        axes, ("input", "enhanced", "atomic model"), (case.input.data, enhanced.data, truth), strict=True
+    ):
+        shown = data[z, low[1] : high[1], low[2] : high[2]]
+        axis.imshow(shown, cmap="gray", origin="lower", vmin=np.percentile(shown, 2), vmax=np.percentile(shown, 99.7))
+        axis.set(title=name, xticks=[], yticks=[])
+    figure.suptitle(f"{case.name}, {case.resolution:g} Å, slice z = {z}")
+    figure.savefig(output, dpi=80)
+    pyplot.close(figure)
 
 
 def _gain(scorer: ModuleType, case: Case, options: dict, written) -> str:
