@@ -33,12 +33,12 @@ from emhance.validation.confidence import CALIBRATION, Calibration
 from emhance.validation.map_model import model_density
 
 SIMULATED = (
-    ("6oc3", 3.2, 88),
+    ("4zw9", 3.2, 88),
     ("4o6y", 4.5, 80),
     ("3v7e", 3.6, 88),
     ("1ddn", 5.5, 88),
     ("6cwg", 2.8, 72),
-    ("9qfw", 4.0, 80),
+    ("1oph", 4.0, 96),
 )
 """Structures of the validation split, resolution in Å, box in voxels of 1 Å."""
 
