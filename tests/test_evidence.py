@@ -105,7 +105,8 @@ def test_the_gate_is_smooth_between_its_ends():
 def test_shares_add_up_and_follow_the_recombination():
     data, network = power_shares(np.array([0.0, 0.5, 1.0]))
     assert np.allclose(data + network, 1)
-    assert np.allclose(data, [0, 0.125 / 0.375, 1])
+    assert np.allclose(data, [0, 0.5, 1])
+    assert np.allclose(power_shares(np.array([0.8]))[0], 0.64 / 0.68)
 
 
 def test_nothing_is_logged_twice_and_the_logger_is_left_as_it_was(halves, config):

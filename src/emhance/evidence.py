@@ -133,16 +133,16 @@ def enhance_with_evidence(
     return EvidenceResult(result, DensityMap(confidence, result.map.geometry, labels=(label,)), curves)
 
 
-def power_shares(reliability: Curve) -> tuple[Curve, Curve]:
+def power_shares(data_weight: Curve) -> tuple[Curve, Curve]:
     """Shares of the output's power that come from the data and from the network, per shell; they add up to 1.
 
     Parameters
     ----------
-    reliability
-        F of the recombination ``Y = F g X' + (1 - F) N`` with ``g² P_X' = F P_N``: the parts have the powers F³ P_N and
-        (1 - F)² P_N.
+    data_weight
+        w of the recombination ``Y = w g X' + (1 - w) N'`` with ``g² P_X' = P_N'``: the parts have the powers w² P_N' and
+        (1 - w)² P_N'.
     """
-    data, network = reliability**3, (1 - reliability) ** 2
+    data, network = data_weight**2, (1 - data_weight) ** 2
     total = data + network
     return data / total, network / total
 
@@ -202,9 +202,8 @@ def _power_shares(result: EnhanceResult, *, workers: int) -> dict[str, object]:
     """Shares per shell and over all shells; the network's is 1 where nothing was recombined."""
     shape = result.map.geometry.shape
     frequency = shell_frequencies(shape, result.map.voxel_size)
-    reliability = result.provenance.recombination.get("reliability")
-    F = np.zeros_like(frequency) if reliability is None else np.asarray(reliability, dtype=np.float64)
-    data, network = power_shares(F)
+    weight = result.provenance.recombination.get("data_weight")
+    data, network = power_shares(np.zeros_like(frequency) if weight is None else np.asarray(weight, dtype=np.float64))
     power = _power(result.map.data, workers=workers)
     total = float(power[1:].sum())
     overall = float(np.sum(power[1:] * data[1:])) / total if total > 0 else 0.0

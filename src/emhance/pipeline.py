@@ -368,6 +368,7 @@ def _record_recombination(reliability: Reliability, provenance: Provenance, warn
         "resolution": reliability.resolution,
         "frequency": reliability.frequency,
         "reliability": reliability.value,
+        "data_weight": reliability.weight,
         "gain": reliability.gain,
     }
     if reliability.source == "default resolution":

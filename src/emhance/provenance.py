@@ -35,7 +35,7 @@ class Provenance:
     normalization
         Mode, noise mean and s.d. in the map's units, offset and scale.
     recombination
-        Source, resolution (Å), and per shell: frequency (1/Å), reliability and gain; empty when off.
+        Source, resolution (Å), and per shell: frequency (1/Å), reliability, data_weight and gain; empty when off.
     cleaning
         What cleaning removed; empty when off.
     evidence

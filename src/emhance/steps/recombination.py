@@ -1,9 +1,12 @@
 """Data where the evidence is, network where it is not: evidence-weighted recombination in Fourier space.
 
 The network is good at telling molecule from solvent and at the right sharpness, but it smooths away detail that it was
-given. So its output N only provides the support and the amplitude of the data X, and fills in what the data lack::
+given. So its output N provides the support and the amplitude of the data X, and fills in what the data lack::
 
-    Y(s) = F(s) g(s) X'(s) + (1 - F(s)) N'(s),    g = sqrt(F P_N' / P_X'),    X' = support · X,    N' = support · N
+    Y(s) = w(s) g(s) X'(s) + (1 - w(s)) N'(s),    g = sqrt(P_N' / P_X'),    w = 0.8 F^(1/4)
+
+N' is the support times N. X' is the support times the data whose amplitudes were brought to the network's before: a raw map's
+fine shells are far weaker than its coarse ones, and cut out as they are they would mostly hold what leaks into them.
 
 F, between 0 and 1 in every shell, is the reliability of the data: its expected squared correlation with the truth. With half
 maps F = 2 FSC / (1 + FSC) inside the support (Rosenthal and Henderson 2003, doi 10.1016/j.jmb.2003.07.013); for a single map
@@ -57,6 +60,18 @@ SMALLEST_SOLVENT = 0.02
 """Share of the box that must be solvent for its noise spectrum to be measured."""
 
 
+DATA_WEIGHT, DATA_POWER = 0.8, 0.25
+"""w = 0.8 F^0.25: near the weights that bring Y closest to the truth on simulated maps (`benchmarks/recombination.py`). Even
+where F is 1 they leave the network a fifth: what disorder and optics took from both half maps, no FSC sees."""
+
+LEAST_FACTOR = 0.5
+"""When the data's amplitudes are brought to the network's, no shell's factor is smaller than this times a coarser shell's: the
+weaker shells of a very smooth output would drown in what leaks from the coarse ones."""
+
+CROSSING = 0.25
+"""F of the resolution: FSC = 0.143."""
+
+
 @dataclass(frozen=True)
 class Reliability:
     """How far the data can be trusted, shell by shell.
@@ -67,8 +82,10 @@ class Reliability:
         Spatial frequency of the shells, 1/Å.
     value
         F, 0 to 1, per shell.
+    weight
+        w, the data's part in the sum, per shell; the rest is the network's.
     gain
-        g, what the data's amplitude was multiplied by, per shell.
+        What the data's amplitude was multiplied by to become the network's, per shell.
     source
         "half-map FSC", "solvent noise", "stated resolution", "default resolution" or "no support".
     resolution
@@ -77,6 +94,7 @@ class Reliability:
 
     frequency: Curve
     value: Curve
+    weight: Curve
     gain: Curve
     source: str
     resolution: float
@@ -122,11 +140,14 @@ def recombine(
     support = support_of(enhanced, voxel_size=voxel_size, workers=workers)
     if not support.any():
         nothing = np.zeros_like(frequency)
-        return np.zeros_like(enhanced), Reliability(frequency, nothing, nothing, "no support", float("inf"))
+        return np.zeros_like(enhanced), Reliability(frequency, nothing, nothing, nothing, "no support", float("inf"))
 
-    noise_power = None
+    solvent = None
     if half_difference is None and noise:
-        noise_power = _solvent_power(data, support, voxel_size=voxel_size, workers=workers)
+        solvent = _solvent_window(data, support, voxel_size=voxel_size)
+    sharpening = _network_amplitudes(enhanced, data, half_difference, workers=workers)
+    noise_power = None if solvent is None else _power_within(solvent, data, workers=workers)
+    del solvent
     weight = float(np.sum(np.square(support), dtype=np.float64))
     for array in (enhanced, data, half_difference):
         if array is not None:
@@ -146,13 +167,42 @@ def recombine(
         source = "stated resolution" if resolution is not None else "default resolution"
 
     N: Spectrum = scipy.fft.rfftn(enhanced, workers=workers)
-    gain = np.sqrt(reliability * shell_sums(N, shape) / np.maximum(power_x, 1e-30))
-    apply_radial(X, shape, reliability * gain)
-    apply_radial(N, shape, 1 - reliability)
+    gain = np.sqrt(shell_sums(N, shape) / np.maximum(power_x, 1e-30))
+    of_data = DATA_WEIGHT * reliability**DATA_POWER
+    apply_radial(X, shape, of_data * gain)
+    apply_radial(N, shape, 1 - of_data)
     X += N
     del N
-    curves = Reliability(frequency, reliability, gain, source, resolution_at(frequency, reliability, 0.25))
+    curves = Reliability(
+        frequency=frequency,
+        value=reliability,
+        weight=of_data,
+        gain=sharpening * gain,
+        source=source,
+        resolution=resolution_at(frequency, reliability, CROSSING),
+    )
     return inverse_transform(X, shape, workers=workers), curves
+
+
+def _network_amplitudes(
+    enhanced: FloatArray, data: FloatArray, half_difference: FloatArray | None, *, workers: int | None
+) -> Curve:
+    """Give the data, in place, the network's power in every shell, half their difference likewise; return the factors."""
+    shape = data.shape
+    power_n = shell_sums(scipy.fft.rfftn(enhanced, workers=workers), shape)
+    X: Spectrum = scipy.fft.rfftn(data, workers=workers)
+    power_x = shell_sums(X, shape)
+    factor = np.sqrt(power_n / np.maximum(power_x, 1e-30))
+    factor[0] = factor[1]  # the mean of a normalised map may be next to nothing
+    factor = np.maximum(factor, LEAST_FACTOR * np.maximum.accumulate(factor))
+    apply_radial(X, shape, factor)
+    data[...] = inverse_transform(X, shape, workers=workers)
+    del X
+    if half_difference is not None:
+        D: Spectrum = scipy.fft.rfftn(half_difference, workers=workers)
+        apply_radial(D, shape, factor)
+        half_difference[...] = inverse_transform(D, shape, workers=workers)
+    return np.asarray(factor)
 
 
 def support_of(enhanced: FloatArray, *, voxel_size: float, workers: int | None = None) -> FloatArray:
@@ -202,22 +252,38 @@ def _from_half_maps(X: Spectrum, half_difference: FloatArray, power_x: Curve, *,
     # h1 = X + D, h2 = X - D
     scale = np.sqrt(np.maximum((power_x + power_d) ** 2 - 4 * cross**2, 1e-60))
     fsc = np.clip((power_x - power_d) / scale, 0, 1)
-    return np.asarray(2 * fsc / (1 + fsc))
+    return _lost_beyond_crossing(np.asarray(2 * fsc / (1 + fsc)))
 
 
-def _solvent_power(data: FloatArray, support: FloatArray, *, voxel_size: float, workers: int | None) -> Curve | None:
-    """Noise power per voxel and shell, measured in the solvent; None where there is too little solvent."""
+def _lost_beyond_crossing(value: Curve) -> Curve:
+    """Let F fall like a Gaussian at least, and never rise again, from where three shells' mean is first below `CROSSING`.
+
+    Farther out half maps often agree again for another reason: a low-pass, a mask or an interpolation that both went through.
+    """
+    lost = np.flatnonzero(np.convolve(value, np.ones(3) / 3, "valid")[3:] < CROSSING)
+    if not len(lost):
+        return value
+    crossing = int(lost[0]) + 3
+    beyond = np.arange(crossing, len(value)) / crossing
+    falling = np.minimum(np.minimum.accumulate(value[crossing:]), CROSSING ** (beyond**2))
+    return np.concatenate([value[:crossing], falling])
+
+
+def _solvent_window(data: FloatArray, support: FloatArray, *, voxel_size: float) -> FloatArray | None:
+    """Where the solvent's noise can be measured, 0 to 0.5 with a soft edge; None where there is too little solvent."""
     reach = SOLVENT_DISTANCE / voxel_size
     window = ndimage.uniform_filter(support, size=2 * int(np.ceil(reach)) + 1, mode="nearest")
     solvent = (window < 1e-4) & (data != 0)  # voxels set to exactly the background hold no noise
     window = ndimage.gaussian_filter(solvent.astype(np.float32), 2.0 / voxel_size, mode="nearest")
     window[window < 0.5] = 0  # only well inside, so that the edge is soft and no molecule is seen
     window -= 0.5 * (window > 0)
-    weight = float(np.sum(np.square(window), dtype=np.float64))
-    if np.count_nonzero(window) < SMALLEST_SOLVENT * data.size:
-        return None
+    return None if np.count_nonzero(window) < SMALLEST_SOLVENT * data.size else window
+
+
+def _power_within(window: FloatArray, data: FloatArray, *, workers: int | None) -> Curve:
+    """Power per voxel and shell within a window."""
     W: Spectrum = scipy.fft.rfftn(data * window, workers=workers)
-    return shell_sums(W, data.shape) / weight
+    return shell_sums(W, data.shape) / float(np.sum(np.square(window), dtype=np.float64))
 
 
 def _from_noise(noise_power: Curve, power: Curve) -> Curve:

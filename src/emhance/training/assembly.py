@@ -102,7 +102,8 @@ def assemble(atoms: Atoms, config: SimulationConfig, draw: Draw, resolution: flo
     if int(present.sum()) < LEAST_ATOMS:
         raise AtomicModelError(f"Only {int(present.sum())} atoms fall into the simulated box; at least {LEAST_ATOMS} are needed.")
 
-    own_b = (own_b / own_b[present].median().clamp(min=1.0)).clamp(0.4, 4.0) * draw.uniform("median_b", config.median_b)
+    median_b = draw.uniform("median_b", config.median_b) * resolution**2
+    own_b = (own_b / own_b[present].median().clamp(min=1.0)).clamp(0.4, 4.0) * median_b
     disorder = _disorder(config, draw, (unit - corner) / voxel, present, resolution)
     degrees = draw.uniform("angular_error", config.angular_error) * resolution / 4
     disorder = disorder + angular_error_b((unit - assembly_centre).norm(dim=1), degrees)

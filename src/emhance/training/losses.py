@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from emhance.steps.recombination import (
+    DATA_POWER,
+    DATA_WEIGHT,
     SMOOTHED_LEVEL,
     SUPPORT_EDGE,
     SUPPORT_FLOOR,
@@ -126,7 +128,7 @@ def recombined(
 ) -> tuple[Tensor, Tensor]:
     """Recombine crops of the network's output with the data, as `emhance.steps.recombination` does with whole maps.
 
-    ``Y = F g X' + (1 - F) N'`` with X' and N' cut out by a support taken from N. Gradients flow through N and the support, not
+    ``Y = w g X' + (1 - w) N'``, with X' and N' cut out by a support taken from N. Gradients flow through N and the support, not
     through the gain g.
 
     Parameters
@@ -150,15 +152,26 @@ def recombined(
     edge = target.shape[-1]
     taper = _taper(edge, target.device)
     N = prediction.float()
-    support = _support(N, voxel_size) * taper
-    n, x = (torch.fft.rfftn((values * support)[:, 0], dim=(1, 2, 3)) for values in (N, data))
+    support = _support(N, voxel_size)
+    shell, _ = _shells_of(edge, target.device)
     with torch.no_grad():
-        power_n, power_x = _shell_sums(n.abs() ** 2, edge), _shell_sums(x.abs() ** 2, edge)
-        gain = torch.sqrt(reliability * power_n / power_x.clamp(min=1e-20))
-        shell, _ = _shells_of(edge, target.device)
-        from_data, from_network = (reliability * gain)[:, shell], (1 - reliability)[:, shell]
-    y = torch.fft.irfftn(from_data * x + from_network * n, s=(edge, edge, edge), dim=(1, 2, 3))
-    return y[:, None], target * taper
+        x, gain = _with_power_of(N * taper, data * taper)
+        sharpened = torch.fft.irfftn(gain[:, shell] * x, s=(edge, edge, edge), dim=(1, 2, 3))[:, None]
+    inside = N * taper * support
+    n = torch.fft.rfftn(inside[:, 0], dim=(1, 2, 3))
+    x, gain = _with_power_of(inside.detach(), sharpened * support)
+    weight = DATA_WEIGHT * reliability**DATA_POWER
+    y = (weight * gain)[:, shell] * x + (1 - weight)[:, shell] * n
+    return torch.fft.irfftn(y, s=(edge, edge, edge), dim=(1, 2, 3))[:, None], target * taper
+
+
+def _with_power_of(reference: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Transform of crops, ``(n, e, e, e // 2 + 1)``, and the factors per shell that would give them the reference's power."""
+    edge = values.shape[-1]
+    of_reference, of_values = (torch.fft.rfftn(v[:, 0], dim=(1, 2, 3)) for v in (reference, values))
+    with torch.no_grad():
+        wanted, present = (_shell_sums(transform.abs() ** 2, edge) for transform in (of_reference, of_values))
+        return of_values, torch.sqrt(wanted / present.clamp(min=1e-20))
 
 
 def _support(N: Tensor, voxel_size: float) -> Tensor:

@@ -38,8 +38,9 @@ class SimulationConfig:
     """Distance between copies beyond the smallest at which they do not clash, Å."""
 
     # How sharp and how full they are
-    median_b: Range = (10.0, 40.0)
-    """Median of the atoms' own B-factors after rescaling, Å²."""
+    median_b: Range = (1.5, 7.0)
+    """Median of the atoms' own B-factors after rescaling, in units of resolution². In 496 crystal structures of 1 to 5 Å their mean
+    is 7 to 9 times that, whatever the resolution; a little less keeps targets on the sharp side."""
     flexibility: Range = (0.1, 1.5)
     """Largest additional B of the local-disorder field, in units of 12 · resolution²."""
     flexibility_length: Range = (12.0, 40.0)
