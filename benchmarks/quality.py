@@ -1,9 +1,11 @@
 """Score enhanced maps against atomic models, beside their inputs, as a table.
 
-    python benchmarks/quality.py --shared ../shared [--network tight] [--cases 6msm emd_3488:100 ...] [--gain] [--pictures DIR]
+    python benchmarks/quality.py --shared ../shared [--network tight] [--cases 6msm emd_3488:100 ...] [--gain] [--relion]
+        [--pictures DIR]
 
 Cases are half-map pairs of ``relion_pairs`` and maps of ``real``; ``NAME:B`` blurs the input by a B-factor of B Å² first.
-Scores are those of the development data's ``score/score.py``: every cell says input → enhanced.
+Scores are those of the development data's ``score/score.py``: every cell says input → enhanced. In the column fsc_avg_mask the
+figure in brackets is the input's once its amplitudes are the enhanced map's, shell by shell. The last line holds means.
 """
 
 from __future__ import annotations
@@ -13,18 +15,24 @@ import csv
 import importlib.util
 import json
 import logging
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import scipy.fft
 
 import emhance
-from emhance.maps.fourier import apply_b_factor
+from emhance.maps.fourier import apply_b_factor, apply_radial, inverse_transform, shell_sums
 
 SCORES = ("cc_box", "cc_mask", "cc_peaks", "fsc05_mask", "fsc_avg_mask")
+KINDS = ("protein", "nucleic", "other")
+
+Written = Callable[[emhance.DensityMap, str], str]
+"""Writes a map under a name and returns its path."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Case:
     atomic_model: Path
     resolution: float
     offset_xyz: list[float]
+    mask: Path | None = None
 
     @property
     def input(self) -> emhance.DensityMap:
@@ -63,7 +72,8 @@ def cases(shared: Path, wanted: list[str] | None) -> Iterator[Case]:
         if plain in pairs:
             folder = shared / "relion_pairs"
             halves = [emhance.read_map(folder / f"{plain}_half{i}.mrc.gz") for i in (1, 2)]
-            yield Case(name, halves, folder / f"{plain}_model.cif.gz", float(pairs[plain]["resolution"]), [0.0, 0.0, 0.0])
+            model, mask = folder / f"{plain}_model.cif.gz", folder / f"{plain}_mask.mrc.gz"
+            yield Case(name, halves, model, float(pairs[plain]["resolution"]), [0.0, 0.0, 0.0], mask)
         else:
             row, folder = real[plain], shared / "real"
             density = emhance.read_map(folder / row["map"])
@@ -80,18 +90,17 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+")
     parser.add_argument("--recombine", choices=("on", "off"), default="on")
     parser.add_argument("--gain", action="store_true", help="also enhance half map 1 alone and compare it with half map 2")
+    parser.add_argument("--relion", action="store_true", help="also score the pairs after relion_postprocess, with their masks")
     parser.add_argument("--keep", type=Path, help="folder in which the enhanced maps are kept")
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each case: slices of input, output and truth")
     args = parser.parse_args()
     logging.getLogger("emhance").setLevel(logging.ERROR)
     scorer = load_scorer(args.shared)
-    print(
-        "| case | "
-        + " | ".join(SCORES)
-        + " | inclusion of protein / nucleic / other | reliability from |"
-        + (" gain |" if args.gain else "")
-    )
-    print("|---" * (len(SCORES) + 3 + args.gain) + "|")
+    inclusion = f"inclusion of {' / '.join(KINDS)}"
+    columns = ["case", *SCORES, inclusion, "reliability from"]
+    columns += ["gain"] * args.gain + ["relion_postprocess: cc_box, cc_mask, cc_peaks"] * args.relion
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
 
@@ -105,30 +114,45 @@ def main() -> None:
             if len(case.maps) == 1:
                 options["resolution"] = case.resolution
             result = emhance.enhance(*case.maps, **options)
-            before, after = (
-                scorer.score_model(written(density, "scored"), str(case.atomic_model), case.resolution, case.offset_xyz)
-                for density in (case.input, result.map)
-            )
-            included = " / ".join(
-                f"{after[key]:.3f}" if (key := f"inclusion_{kind}") in after else "-" for kind in ("protein", "nucleic", "other")
-            )
-            source = result.provenance.recombination.get("source", "off")
-            row = [f"{before[score]:.3f} → {after[score]:.3f}" for score in SCORES] + [included, source]
+
+            def scored(density: emhance.DensityMap, case: Case = case) -> dict[str, float]:
+                path = written(density, "scored")
+                return scorer.score_model(path, str(case.atomic_model), case.resolution, case.offset_xyz)
+
+            before, after = scored(case.input), scored(result.map)
+            alike = scored(with_amplitudes_of(result.map, case.input))["fsc_avg_mask"]
+            rows.append((before, after, alike))
+            cells = [*scores_of(before, after, alike), result.provenance.recombination.get("source", "off")]
             if args.gain:
-                row.append(_gain(scorer, case, options, written) if len(case.maps) == 2 else "-")
-            print(f"| {case.name} | " + " | ".join(row) + " |", flush=True)
+                cells.append(_gain(scorer, case, options, written) if len(case.maps) == 2 else "-")
+            if args.relion:
+                cells.append(_relion(case, scored, written, scratch) if case.mask is not None else "-")
+            print(f"| {case.name} | " + " | ".join(cells) + " |", flush=True)
             if args.pictures:
                 args.pictures.mkdir(parents=True, exist_ok=True)
-                picture(
-                    scorer,
-                    case,
-                    result.map,
-                    written(case.input, "pictured"),
-                    args.pictures / f"{case.name.replace(':', '_')}.png",
-                )
+                output = args.pictures / f"{case.name.replace(':', '_')}.png"
+                picture(scorer, case, result.map, written(case.input, "pictured"), output)
             if args.keep:
                 args.keep.mkdir(parents=True, exist_ok=True)
                 result.write(args.keep / f"{case.name.replace(':', '_')}.mrc", overwrite=True)
+    before, after = ({key: float(np.mean([row[i][key] for row in rows])) for key in SCORES} for i in (0, 1))
+    print("| mean | " + " | ".join(scores_of(before, after, float(np.mean([alike for *_, alike in rows])))[:-1]) + " |" * 2)
+
+
+def scores_of(before: dict[str, float], after: dict[str, float], alike: float) -> list[str]:
+    """Cells of the table: the scores, and the inclusion."""
+    cells = [f"{before[score]:.3f} → {after[score]:.3f}" for score in SCORES]
+    cells[-1] = f"{before['fsc_avg_mask']:.3f} ({alike:.3f}) → {after['fsc_avg_mask']:.3f}"
+    keys = [f"inclusion_{kind}" for kind in KINDS]
+    return [*cells, " / ".join(f"{before[key]:.3f} → {after[key]:.3f}" if key in after else "-" for key in keys)]
+
+
+def with_amplitudes_of(reference: emhance.DensityMap, density: emhance.DensityMap) -> emhance.DensityMap:
+    """The map scaled in every shell to the reference's power: what sharpening alone does to it."""
+    shape = density.data.shape
+    R, F = (scipy.fft.rfftn(m.data, workers=2) for m in (reference, density))
+    apply_radial(F, shape, np.sqrt(shell_sums(R, shape) / np.maximum(shell_sums(F, shape), 1e-30)))
+    return replace(density, data=inverse_transform(F, shape, workers=2))
 
 
 def picture(scorer: ModuleType, case: Case, enhanced: emhance.DensityMap, path_of_input: str, output: Path) -> None:
@@ -158,11 +182,20 @@ def picture(scorer: ModuleType, case: Case, enhanced: emhance.DensityMap, path_o
     pyplot.close(figure)
 
 
-def _gain(scorer: ModuleType, case: Case, options: dict, written) -> str:
+def _gain(scorer: ModuleType, case: Case, options: dict, written: Written) -> str:
     first, second = case.maps
     enhanced = emhance.enhance(first, **options)
     paths = [written(density, stem) for density, stem in ((enhanced.map, "enhanced"), (first, "half1"), (second, "half2"))]
     return f"{scorer.score_halves(*paths)['gain']:.2f}"
+
+
+def _relion(case: Case, scored: Callable[[emhance.DensityMap], dict[str, float]], written: Written, scratch: Path) -> str:
+    """Scores of RELION's own sharpening: automatic B-factor, FSC weighting, the mask that comes with the pair."""
+    half1, half2, mask = (written(density, f"relion_{i}") for i, density in enumerate((*case.maps, emhance.read_map(case.mask))))
+    command = ["relion_postprocess", "--i", half1, "--i2", half2, "--mask", mask, "--auto_bfac", "--o", str(scratch / "relion")]
+    subprocess.run([*command, "--angpix", str(case.input.voxel_size)], check=True, capture_output=True)
+    scores = scored(emhance.read_map(scratch / "relion_masked.mrc"))
+    return ", ".join(f"{scores[score]:.3f}" for score in SCORES[:3])
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def test_fully_reliable_data_come_back_inside_the_support_with_the_networks_ampl
 
 
 def test_a_steep_fall_of_the_datas_amplitudes_does_not_leak_into_its_fine_shells() -> None:
-    """Cut out as they are, the fine shells of a strongly blurred map would hold the coarse ones' density, and be trusted for it."""
+    """Cut out as it is, a strongly blurred map's fine shells would hold the coarse ones' density, and be trusted for it."""
     truth = network_output()
     h1, h2 = (low_passed(ndimage.gaussian_filter(truth, 2.0), 0.25) + 2e-4 * make.noise(BOX, seed=seed) for seed in (3, 4))
     support = support_of(truth, voxel_size=VOXEL)

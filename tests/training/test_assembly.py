@@ -33,12 +33,12 @@ def logged_axis(one: Draw, name: str) -> torch.Tensor:
 
 
 def test_nothing_happens_to_a_plain_molecule() -> None:
-    assembly, _ = assembled(plain(median_b=(30.0, 30.0)))
+    assembly, _ = assembled(plain(median_b=(2.0, 2.0)))
     for part in (assembly.data, assembly.target, assembly.truth):
         assert len(part.positions) == len(ATOMS)
         assert torch.equal(part.positions, assembly.truth.positions)
         assert torch.equal(part.b_factors, assembly.truth.b_factors)
-    assert float(assembly.truth.b_factors.median()) == pytest.approx(30.0)
+    assert float(assembly.truth.b_factors.median()) == pytest.approx(2 * 4.0**2)
     assert torch.allclose(assembly.truth.positions.mean(0), torch.full((3,), 32.0), atol=0.1)
     ours, given = assembly.truth.positions.numpy(), ATOMS.positions
     assert np.allclose(pdist(ours[::20]), pdist(given[::20]), atol=1e-3), "turned, not deformed"

@@ -69,12 +69,26 @@ def test_the_noise_is_normalised() -> None:
 
 
 def test_the_half_maps_share_the_molecule() -> None:
-    maps = simulated(plain(resolution=(3.0, 3.0)))
+    maps = simulated(plain(resolution=(3.0, 3.0), median_b=(5.5, 5.5)))
     inside = maps.molecule > 0.5
     halves = [half[inside] for half in (maps.half1, maps.half2)]
     assert float(torch.corrcoef(torch.stack(halves))[0, 1]) > 0.9
     halves = [half[~inside] for half in (maps.half1, maps.half2)]
     assert float(torch.corrcoef(torch.stack(halves))[0, 1]) < 0.5
+
+
+def test_an_empty_map_holds_the_noise_alone() -> None:
+    config = plain(normalised=False)
+    whole, empty = simulated(config), simulated(replace(config, empty_share=1.0))
+    assert not empty.target.any()
+    assert not empty.wide_target.any()
+    assert not empty.truth.any()
+    assert not empty.reliability.any()
+    inside = empty.molecule > 0.5
+    first, second = ((half - half.mean())[inside] for half in (empty.half1, empty.half2))
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.1
+    difference = [maps.half1 - maps.half2 for maps in (whole, empty)]
+    assert float(torch.corrcoef(torch.stack([d.flatten() for d in difference]))[0, 1]) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_targets_are_empty_outside_and_high_inside() -> None:
@@ -164,7 +178,7 @@ def test_without_chance_nothing_is_done() -> None:
         SimulationConfig(box=48, outside_sphere_share=1.0, masked_share=0.0, low_pass_share=1.0),
         SimulationConfig(box=48, extra_density_share=1.0, interpolated_share=1.0, voxel_size=1.3),
         SimulationConfig(box=48, moving_domain_share=1.0, symmetry_share=1.0, missing_cone_share=1.0),
-        everything(True),
+        replace(everything(True), empty_share=0.0),
     ],
 )
 def test_every_kind_of_map_is_finite_and_in_range(config: SimulationConfig) -> None:

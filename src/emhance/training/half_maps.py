@@ -34,6 +34,11 @@ class HalfTransforms:
     halves: tuple[Tensor, Tensor]
     reliability: Tensor
 
+    def without(self, signal: Tensor) -> HalfTransforms:
+        """The same half maps when only their noise is there."""
+        first, second = self.halves
+        return HalfTransforms((first - signal, second - signal), torch.zeros_like(self.reliability))
+
 
 def half_transforms(
     config: SimulationConfig, draw: Draw, signal: Tensor, molecule: Tensor, resolution: float, direction_gain: Tensor | None
@@ -95,7 +100,7 @@ def _noises(config: SimulationConfig, draw: Draw, direction_gain: Tensor | None)
     n, voxel, device = config.box, config.voxel_size, draw.device
     s = torch.sqrt(frequencies_squared(n, voxel, device))
     knee, slope = draw.log_uniform("noise_knee", config.noise_knee), draw.uniform("noise_slope", config.noise_slope)
-    colour = torch.sqrt(1 + (s / knee) ** slope) / n**1.5
+    colour = torch.sqrt(1 + (s.clamp(min=1 / (n * voxel)) / knee) ** slope) / n**1.5
     if direction_gain is not None:
         colour = colour * direction_gain
     redder = colour * torch.exp(-draw.uniform("noise_local_colour", config.noise_local_colour) * s * 2 * voxel)

@@ -92,6 +92,7 @@ def simulate_case(
     if raw:
         return raw_pair(atoms, resolution=resolution, box=box, seed=seed, voxel_size=voxel_size)
     config = SimulationConfig(
+        empty_share=0.0,
         box=box,
         voxel_size=voxel_size,
         resolution=(resolution, resolution),

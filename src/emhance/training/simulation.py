@@ -44,7 +44,7 @@ class SimulatedMaps:
     wide_target
         Less sharp, and with the density no atom explains.
     molecule
-        1 inside the molecule, 0 outside.
+        1 inside the molecule, 0 outside; in an empty map, inside the molecule whose noise it holds.
     truth
         Density of the atoms with their own B-factors and occupancies, whole and still, in units of the target.
     reliability
@@ -107,6 +107,9 @@ def simulate(atoms: Atoms, config: SimulationConfig, generator: torch.Generator)
         signal = signal * signal_of_views(share)
     direction_gain = None if share is None else noise_of_views(share)
     pair = half_transforms(config, draw, signal, molecule, resolution, direction_gain)
+    empty = draw.chance("empty", config.empty_share)
+    if empty:
+        pair = pair.without(signal)
     half1, half2 = processed(config, draw, pair, molecule, resolution, b_factor)
 
     # What to make of it: every atom at the resolution the local data support.
@@ -117,13 +120,14 @@ def simulate(atoms: Atoms, config: SimulationConfig, generator: torch.Generator)
     if extra_transform is not None:
         wide = wide + extra_transform
     truth = to_map(assembly.truth.transform(n=n, voxel_size=voxel))
+    unit = 0 if empty else 1 / SOLVENT_FREE_DENSITY
     return SimulatedMaps(
         half1=half1,
         half2=half2,
-        target=target.clamp(min=0) / SOLVENT_FREE_DENSITY,
-        wide_target=to_map(wide).clamp(min=0) / SOLVENT_FREE_DENSITY,
+        target=target.clamp(min=0) * unit,
+        wide_target=to_map(wide).clamp(min=0) * unit,
         molecule=molecule,
-        truth=truth / SOLVENT_FREE_DENSITY,
+        truth=truth * unit,
         reliability=pair.reliability.to(draw.device),
         resolution=resolution,
         log=draw.log,
@@ -164,6 +168,7 @@ def raw_pair(atoms: Atoms, *, resolution: float, box: int, seed: int, voxel_size
         envelope=(0.8, 0.8),
         missing_cone_share=0.0,
         fsc_weighted_share=0.0,
+        empty_share=0.0,
         low_pass_share=0.0,
         sharpened_share=0.0,
         interpolated_share=0.0,

@@ -39,8 +39,8 @@ class SimulationConfig:
 
     # How sharp and how full they are
     median_b: Range = (1.5, 7.0)
-    """Median of the atoms' own B-factors after rescaling, in units of resolution². In 496 crystal structures of 1 to 5 Å their mean
-    is 7 to 9 times that, whatever the resolution; a little less keeps targets on the sharp side."""
+    """Median of the atoms' own B-factors after rescaling, in units of resolution². In 496 crystal structures of 1 to 5 Å their
+    mean is 7 to 9 times that, whatever the resolution; a little less keeps targets on the sharp side."""
     flexibility: Range = (0.1, 1.5)
     """Largest additional B of the local-disorder field, in units of 12 · resolution²."""
     flexibility_length: Range = (12.0, 40.0)
@@ -119,10 +119,12 @@ class SimulationConfig:
     """Share of the views that remains within the cone."""
 
     # Noise
-    noise_slope: Range = (0.0, 1.6)
-    """Power of the rise of the noise's spectral power with spatial frequency."""
+    empty_share: float = 0.03
+    """Share of maps that hold noise alone: the one that a molecule's map of the resolution would have."""
+    noise_slope: Range = (-1.0, 1.6)
+    """Power of the rise of the noise's spectral power with spatial frequency; below 0 it falls."""
     noise_knee: Range = (0.02, 0.4)
-    """Spatial frequency at which that rise has doubled the power, 1/Å; drawn log-uniformly."""
+    """Spatial frequency (1/Å) where the power is twice what it is before the rise, or after the fall; drawn log-uniformly."""
     noise_centre_gain: Range = (0.0, 0.5)
     """How much larger the noise is in the middle of the box."""
     noise_centre_width: Range = (0.25, 0.5)
@@ -149,7 +151,7 @@ class SimulationConfig:
     """Share of maps interpolated linearly from a grid of another voxel size and position."""
     interpolated_from: Range = (0.7, 1.5)
     """Its voxel size in units of the map's; never above 0.45 times the resolution."""
-    masked_share: float = 0.2
+    masked_share: float = 0.3
     """Share of maps cut at or near the molecule, which leaves no noise to normalise from."""
     mask_cut: Range = (0.05, 0.4)
     """Where the mask cuts the blurred molecule: the lower, the wider."""

@@ -42,7 +42,7 @@ class TrainingConfig:
     """Decay of the running average of the weights; the average is what is shipped."""
     data_weighting: bool = True
     """Whether the loss's phases count most where the data half supports them."""
-    recombined: float = 0.0
+    recombined: float = 0.5
     """Weight of a second loss, on the recombination of the network's output with the data."""
     validate_every: int = 100
     """Steps between validations."""

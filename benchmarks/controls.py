@@ -1,0 +1,205 @@
+"""What the networks must not do, and how they differ: controls on maps simulated from structures that none was trained on.
+
+    python benchmarks/controls.py --structures FOLDER [--networks tight wide highres]
+
+- noise: half maps of noise alone, its power even, falling or rising with spatial frequency. S.d. of the output over that of an
+  enhanced map.
+- a chain left out of the simulation, so that nothing is there: mean of the output in its place, over the mean in the molecule.
+- phases scrambled beyond 8 Å, in each half map on its own, and alike in both, which no FSC can tell from data: power of the
+  output beyond 8 Å over that of the unscrambled output, and its correlation with the true detail there.
+- how the networks differ: on maps with a micelle, mean density in it over that in the molecule, and the share of it above the
+  contour that holds 90 % of the molecule; on maps finer than 4 Å, where the FSC with the truth falls below 0.5 and the mean FSC
+  up to the stated resolution, both inside the molecule.
+
+Every figure is a mean over the maps named, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import scipy.fft
+import torch
+from scipy import ndimage
+
+import emhance
+from emhance.maps.fourier import apply_radial, fsc_curve, inverse_transform, resolution_at, shell_frequencies
+from emhance.training.atoms import Atoms, atoms_of, read_model
+from emhance.training.simulation import SimulatedMaps, SimulationConfig, raw_pair, simulate
+
+WITHOUT_CHAIN = (("1oph", "B", 3.5, 128), ("1jt0", "A", 4.0, 112), ("2irf", "A", 3.0, 112))
+"""Structures of the validation split: name, chain, resolution in Å, box in voxels of 1 Å."""
+
+SCRAMBLED = (("4zw9", 3.2, 96), ("3v7e", 3.6, 96), ("1oph", 4.0, 112))
+BEYOND = 1 / 8
+"""1/Å."""
+
+MICELLES = (("4zw9", 3.5), ("4o6y", 4.0), ("1h2s", 3.2))
+FINE = (("6cwg", 2.4), ("4zw9", 2.8), ("3v7e", 3.2), ("1jt0", 3.6))
+
+Array = np.ndarray
+
+
+def model_of(folder: Path, name: str) -> gemmi.Model:
+    """The atomic model of that name in the folder."""
+    found = sorted(folder.glob(f"{name}.*"))
+    if not found:
+        raise SystemExit(f"{folder} holds no {name}")
+    return read_model(found[0])
+
+
+def enhanced(half1: Array, half2: Array, network: str) -> Array:
+    """Two half maps of 1 Å voxels, enhanced."""
+    maps = [emhance.DensityMap(half.astype(np.float32), emhance.Geometry.whole_box(half.shape, 1.0)) for half in (half1, half2)]
+    return emhance.enhance(*maps, network=network, gpus="none").map.data
+
+
+def of(maps: SimulatedMaps, network: str) -> Array:
+    """Simulated half maps, enhanced."""
+    return enhanced(maps.half1.numpy(), maps.half2.numpy(), network)
+
+
+def noise(networks: list[str], reference: dict[str, float]) -> None:
+    """Print what becomes of noise."""
+    box = 128
+    print("| noise alone, power with frequency | " + " | ".join(networks) + " |\n|---" + "|---" * len(networks) + "|")
+    for name, slope in (("even", 0.0), ("falling", -1.0), ("rising", 1.0)):
+        curve = np.maximum(np.arange(box // 2 + 1), 2.0) ** (slope / 2)
+        halves = []
+        for seed in (1, 2):
+            F = scipy.fft.rfftn(np.random.default_rng(seed).standard_normal((box,) * 3).astype(np.float32))
+            apply_radial(F, (box,) * 3, curve)
+            halves.append(inverse_transform(F, (box,) * 3))
+        print(
+            f"| {name} | " + " | ".join(f"{enhanced(*halves, n).std() / reference[n]:.2%}" for n in networks) + " |", flush=True
+        )
+
+
+def without_chain(folder: Path, networks: list[str]) -> None:
+    """Print what appears where a chain is missing."""
+    print("\n| left out | " + " | ".join(networks) + " |\n|---" + "|---" * len(networks) + "|")
+    for name, chain, resolution, box in WITHOUT_CHAIN:
+        model = model_of(folder, name)
+        atoms = atoms_of(model)
+        left_out = np.concatenate([np.full(c.count_atom_sites(), c.name == chain) for c in model])
+        occupancies = np.where(left_out, 0, atoms.occupancies).astype(np.float32)
+        whole = raw_pair(atoms, resolution=resolution, box=box, seed=5)
+        maps = raw_pair(replace(atoms, occupancies=occupancies), resolution=resolution, box=box, seed=5)
+        there, rest = (whole.truth - maps.truth).numpy() > 0.3, maps.truth.numpy() > 0.3
+        there &= ndimage.distance_transform_edt(~rest) > 4
+        outputs = [of(maps, network) for network in networks]
+        cells = [f"{output[there].mean() / output[rest].mean():.2%}" for output in outputs]
+        print(
+            f"| chain {chain} of {name} ({left_out.mean():.0%} of its atoms), {resolution:g} Å | " + " | ".join(cells) + " |",
+            flush=True,
+        )
+
+
+def scrambled(folder: Path, networks: list[str]) -> dict[str, float]:
+    """Print what becomes of phases that mean nothing; return the s.d. of enhanced maps with their own phases."""
+    columns = [f"{n}, {what}" for n in networks for what in ("power", "correlation")]
+    print("\n| phases beyond 8 Å | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
+    spread: dict[str, list[float]] = {network: [] for network in networks}
+    results: dict[str, list[list[float]]] = {}
+    for name, resolution, box in SCRAMBLED:
+        maps = raw_pair(atoms_of(model_of(folder, name)), resolution=resolution, box=box, seed=6)
+        halves = [maps.half1.numpy(), maps.half2.numpy()]
+        truth = fine(maps.truth.numpy())
+        versions = {
+            "the data's own": halves,
+            "scrambled in each half map": [scramble(half, seed) for seed, half in enumerate(halves)],
+            "scrambled alike in both": [scramble(half, 7) for half in halves],
+        }
+        own: dict[str, float] = {}
+        for version, pair in versions.items():
+            cells = []
+            for network in networks:
+                output = enhanced(*pair, network)
+                detail = fine(output)
+                power = float(np.square(detail).mean())
+                own.setdefault(network, power)
+                if pair is halves:
+                    spread[network].append(float(output.std()))
+                cells += [power / own[network], float(np.corrcoef(detail.ravel(), truth.ravel())[0, 1])]
+            results.setdefault(version, []).append(cells)
+    for version, rows in results.items():
+        print(f"| {version} | " + " | ".join(f"{value:.2f}" for value in np.mean(rows, axis=0)) + " |", flush=True)
+    return {network: float(np.mean(values)) for network, values in spread.items()}
+
+
+def fine(data: Array) -> Array:
+    """What a map holds beyond 8 Å."""
+    return filtered(data, lambda s: (s > BEYOND).astype(float))
+
+
+def filtered(data: Array, curve: Callable[[Array], Array]) -> Array:
+    """A map times a function of spatial frequency (1/Å)."""
+    F = scipy.fft.rfftn(data.astype(np.float32))
+    apply_radial(F, data.shape, curve(shell_frequencies(data.shape, 1.0)))
+    return inverse_transform(F, data.shape)
+
+
+def scramble(data: Array, seed: int) -> Array:
+    """Random phases beyond 8 Å, amplitudes kept."""
+    F, R = scipy.fft.rfftn(data), scipy.fft.rfftn(np.random.default_rng(seed).standard_normal(data.shape))
+    axes = (*(np.fft.fftfreq(n) for n in data.shape[:2]), np.fft.rfftfreq(data.shape[2]))
+    s = np.sqrt(sum(a**2 for a in np.meshgrid(*axes, indexing="ij")))
+    return scipy.fft.irfftn(np.where(s > BEYOND, np.abs(F) * R / np.abs(R), F), s=data.shape).astype(np.float32)
+
+
+def differences(folder: Path, networks: list[str]) -> None:
+    """Print how the networks differ."""
+    print("\n| network | density in a micelle | micelle above the contour | FSC = 0.5 at, Å | mean FSC |\n|---|---|---|---|---|")
+    micelles = [simulated(folder, name, resolution, micelle_share=1.0) for name, resolution in MICELLES]
+    details = [simulated(folder, name, resolution) for name, resolution in FINE]
+    for network in networks:
+        kept, above, finest, means = [], [], [], []
+        for maps in micelles:
+            output = of(maps, network)
+            molecule = maps.truth.numpy() > 0.3
+            micelle = (maps.wide_target.numpy() > 0.05) & (ndimage.distance_transform_edt(~molecule) > 4)
+            kept.append(output[micelle].mean() / output[molecule].mean())
+            above.append((output[micelle] > np.quantile(output[molecule], 0.1)).mean())
+        for maps in details:
+            mask = ndimage.gaussian_filter((maps.truth.numpy() > 0.1).astype(np.float32), 1.5)
+            frequency, fsc = fsc_curve(of(maps, network) * mask, maps.truth.numpy() * mask, 1.0)
+            finest.append(resolution_at(frequency, fsc, 0.5))
+            used = (frequency > 0) & (frequency <= 1 / maps.resolution)
+            means.append(np.average(fsc[used], weights=frequency[used] ** 2))
+        row = f"{np.mean(kept):.2f} | {np.mean(above):.0%} | {np.mean(finest):.2f} | {np.mean(means):.3f}"
+        print(f"| {network} | {row} |", flush=True)
+
+
+def simulated(folder: Path, name: str, resolution: float, **changes: float) -> SimulatedMaps:
+    """Raw half maps of a part of a structure, 128 Å wide, with everything that happens to a map but processing."""
+    nothing = dict.fromkeys(
+        ("fsc_weighted_share", "low_pass_share", "sharpened_share", "interpolated_share", "masked_share", "outside_sphere_share",
+         "extra_density_share", "nanodisc_share", "lipids_share", "micelle_share", "moving_domain_share"), 0.0
+    )  # fmt: skip
+    config = SimulationConfig(resolution=(resolution, resolution), **{**nothing, **changes})
+    atoms: Atoms = atoms_of(model_of(folder, name))
+    return simulate(atoms, config, torch.Generator().manual_seed(8))
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--structures", type=Path, required=True)
+    parser.add_argument("--networks", nargs="+", default=["tight", "wide", "highres"])
+    args = parser.parse_args()
+    logging.getLogger("emhance").setLevel(logging.ERROR)
+    spread = scrambled(args.structures, args.networks)
+    print()
+    noise(args.networks, spread)
+    without_chain(args.structures, args.networks)
+    differences(args.structures, args.networks)
+
+
+if __name__ == "__main__":
+    main()
