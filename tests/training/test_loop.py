@@ -12,7 +12,7 @@ import torch
 
 from emhance.errors import AtomicModelError, OptionError, OutputError, WeightsError
 from emhance.network.unet import UNet, UNetShape
-from emhance.training import loop
+from emhance.training import learner, loop
 from emhance.training.dataset import CropConfig, Crops
 from emhance.training.example_protein import example_protein
 from emhance.training.loop import Reports, TrainingResult, train
@@ -147,14 +147,14 @@ def test_a_single_crop_is_learnt(config: TrainingConfig, monkeypatch: pytest.Mon
     monkeypatch.setattr(loop, "SimulatedCrops", One)
     monkeypatch.setattr(One, "_simulated", _once(One._simulated))
     seen: list[float] = []
-    measure = loop.enhancement_loss
+    measure = learner.enhancement_loss
 
     def watch(prediction: torch.Tensor, target: torch.Tensor, **options: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
         result = measure(prediction, target, **options)
         seen.append(result[1]["loss"])
         return result
 
-    monkeypatch.setattr(loop, "enhancement_loss", watch)
+    monkeypatch.setattr(learner, "enhancement_loss", watch)
     train(replace(config, steps=40, validate_every=1000, learning_rate=1e-2))
     assert seen[-1] < 0.75 * seen[0]
 
@@ -172,7 +172,7 @@ def _once(function: Callable) -> Callable:
 
 def test_the_learning_rate_rises_then_falls(config: TrainingConfig) -> None:
     long = replace(config, steps=1000, warm_up=100, learning_rate=1.0)
-    rates = [loop.learning_rate(long, step) for step in range(1000)]
+    rates = [learner.learning_rate(long, step) for step in range(1000)]
     assert rates[0] == pytest.approx(0.01, abs=0.005)
     assert int(np.argmax(rates)) == pytest.approx(99, abs=3)
     assert rates[-1] == pytest.approx(0.01, abs=0.002)

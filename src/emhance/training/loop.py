@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from emhance.errors import OutputError
 from emhance.network.devices import cpu_threads
-from emhance.network.unet import UNet, channels_last
-from emhance.training.dataset import Crops, SimulatedCrops, as_arrays, as_tensors
-from emhance.training.interruption import StopRequest, leave_signals_to_parent, stop_requests
-from emhance.training.losses import enhancement_loss, recombined
-from emhance.training.processes import Processes, processes, processor_share, training_precision
+from emhance.network.unet import UNet
+from emhance.training.batches import StepNumbers, loader, on_device
+from emhance.training.dataset import Crops, SimulatedCrops
+from emhance.training.interruption import StopRequest, stop_requests
+from emhance.training.learner import Learner
+from emhance.training.processes import Processes, processes
 from emhance.training.records import CHECKPOINT, LOG, TrainingLog, load_checkpoint, save_checkpoint
 from emhance.training.structures import Structures, load_structures, prepare_structures, structure_files
 from emhance.training.training_config import TrainingConfig
@@ -29,9 +28,6 @@ logger = logging.getLogger("emhance")
 
 PREPARED = "structures.npz"
 """What a folder of atomic models is packed into, in the output folder."""
-
-MOMENTUM = 0.97
-"""Decay of the running means in the log, per step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,139 +167,6 @@ def read_structures(config: TrainingConfig, own: Processes, reports: Reports) ->
     return load_structures(packed)
 
 
-class _Numbers(Sampler[int]):
-    """The numbers of the maps that this process learns from: those of one step are dealt out to the processes in turn."""
-
-    def __init__(self, config: TrainingConfig, own: Processes, *, step: int, first: int) -> None:
-        self._steps, self._maps, self._own, self._first = config.steps - step, config.maps_per_step, own, first
-
-    def __len__(self) -> int:
-        return self._steps * self._maps
-
-    def __iter__(self) -> Iterator[int]:
-        for step in range(self._steps):
-            start = self._first + (step * self._own.count + self._own.rank) * self._maps
-            yield from range(start, start + self._maps)
-
-
-def _loader(
-    config: TrainingConfig, own: Processes, crops: Dataset[Crops], numbers: Sampler[int] | range, *, count: int, size: int
-) -> DataLoader[Any]:
-    on_device = config.simulate_on == "device"
-    workers = config.workers if config.workers is not None else max(1, processor_share(own.local_count) - 1)
-    workers = 0 if on_device else min(workers, count)
-    return DataLoader(
-        crops,
-        batch_size=size,
-        sampler=numbers,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_start_worker,
-        collate_fn=as_tensors if on_device else as_arrays,
-    )
-
-
-def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    leave_signals_to_parent()
-
-
-def _on(device: torch.device, batch: Any) -> Crops:
-    return Crops(*(torch.as_tensor(part).to(device) for part in batch))
-
-
-class _Learner:
-    """The network, its average and its optimiser: what a checkpoint holds."""
-
-    def __init__(self, config: TrainingConfig, own: Processes) -> None:
-        self.config, self.device = config, own.device
-        torch.manual_seed(config.seed)
-        self.network = channels_last(UNet(config.network).to(own.device))
-        self.average = UNet(config.network).to(own.device).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
-        )
-        self.precision = training_precision(config.precision, own.device)
-        self.step, self.maps, self.seconds, self.waiting = 0, 0, 0.0, 0.0
-        self.running: dict[str, float] = {}
-        self.scores: dict[str, float] = {}
-
-    def start_from(self, weights: dict[str, Tensor]) -> None:
-        self.network.load_state_dict(weights)
-        self.average.load_state_dict(weights)
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "maps": self.maps,
-            "seconds": self.seconds,
-            "waiting": self.waiting,
-            "running": self.running,
-            "scores": self.scores,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "shape": self.config.network.to_dict(),
-        }
-
-    def load(self, state: dict[str, Any], *, maps_per_step: int) -> None:
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = int(state["step"])
-        self.maps = int(state.get("maps", self.step * maps_per_step))
-        self.seconds, self.waiting = float(state.get("seconds", 0.0)), float(state.get("waiting", 0.0))
-        self.running, self.scores = dict(state.get("running", {})), dict(state.get("scores", {}))
-
-    def learn(self, shared: torch.nn.Module, crops: Crops) -> None:
-        """One step; `shared` is the network whose gradients are averaged over all processes."""
-        rate = learning_rate(self.config, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        x = crops.inputs.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            prediction = shared(x)
-        loss, terms = self._loss(prediction.float(), crops)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        decay = min(self.config.averaging, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, current in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(current, 1 - decay)
-        self.running = {key: MOMENTUM * self.running.get(key, value) + (1 - MOMENTUM) * value for key, value in terms.items()}
-
-    def _loss(self, prediction: Tensor, crops: Crops) -> tuple[Tensor, dict[str, float]]:
-        reliability = crops.reliability if self.config.data_weighting else None
-        loss, terms = enhancement_loss(prediction, crops.targets, reliability=reliability)
-        if self.config.recombined > 0:
-            again, _ = enhancement_loss(*self._recombined(prediction, crops), reliability=reliability)
-            loss = loss + self.config.recombined * again
-            terms = {**terms, "loss": float(loss.detach()), "recombined": float(again.detach())}
-        return loss, terms
-
-    def _recombined(self, prediction: Tensor, crops: Crops) -> tuple[Tensor, Tensor]:
-        voxel_size = self.config.simulation.voxel_size
-        return recombined(prediction, crops.inputs, crops.targets, crops.reliability, voxel_size=voxel_size)
-
-    def validate(self, cases: list[Any]) -> dict[str, float]:
-        """Terms of the loss with the averaged weights, and how the recombined crops correlate with the targets."""
-        self.average.eval()
-        totals: dict[str, float] = {}
-        with torch.no_grad():
-            for case in cases:
-                crops = _on(self.device, case)
-                prediction = self.average(crops.inputs)
-                _, terms = self._loss(prediction, crops)
-                _, again = enhancement_loss(*self._recombined(prediction, crops))
-                terms["recombined_correlation"] = again["correlation"]
-                for key, value in terms.items():
-                    totals[key] = totals.get(key, 0.0) + value / len(cases)
-        return totals
-
-
 def run(
     config: TrainingConfig,
     own: Processes,
@@ -333,7 +196,7 @@ def run(
         What a fresh run starts from; else ``config.start_from``, else random numbers.
     """
     with cpu_threads(config.threads):
-        learner = _Learner(config, own)
+        learner = Learner(config, own)
         checkpoint = config.output / CHECKPOINT
         if resume and checkpoint.exists():
             state = load_checkpoint(checkpoint, device=own.device, shape=config.network)
@@ -369,7 +232,7 @@ def run(
 
 
 def _steps(
-    learner: _Learner,
+    learner: Learner,
     own: Processes,
     training: Dataset[Crops],
     validation: Dataset[Crops],
@@ -380,18 +243,18 @@ def _steps(
     config = learner.config
     log = TrainingLog(config.output / LOG, step=learner.step)
     cases = (
-        list(_loader(config, own, validation, range(config.validation_maps), count=config.validation_maps, size=1))
+        list(loader(config, own, validation, range(config.validation_maps), count=config.validation_maps, size=1))
         if own.is_first
         else []
     )
     shared = own.share(learner.network)
-    numbers = _Numbers(config, own, step=learner.step, first=learner.maps)
+    numbers = StepNumbers(config, own, step=learner.step, first=learner.maps)
     started, saved = time.monotonic() - learner.seconds, time.monotonic()
     arrived = time.monotonic()
     stopped_by = 0
-    for batch in _loader(config, own, training, numbers, count=len(numbers), size=config.maps_per_step):
+    for batch in loader(config, own, training, numbers, count=len(numbers), size=config.maps_per_step):
         learner.waiting += time.monotonic() - arrived
-        learner.learn(shared, _on(own.device, batch))
+        learner.learn(shared, on_device(own.device, batch))
         learner.maps += config.maps_per_step * own.count
         learner.seconds = time.monotonic() - started
         last = learner.step == config.steps
@@ -400,7 +263,7 @@ def _steps(
             reports.step(learner.step, config.steps)
             if learner.step % config.validate_every == 0 or last:
                 learner.scores = learner.validate(cases)
-                row = _row(learner)
+                row = learner.row()
                 log.append(row)
                 reports.line(" ".join(f"{key} {value}" for key, value in row.items()))
             if time.monotonic() - saved > config.checkpoint_every or last or stopped_by:
@@ -411,21 +274,3 @@ def _steps(
             break
         arrived = time.monotonic()
     return stopped_by
-
-
-def _row(learner: _Learner) -> dict[str, Any]:
-    return {
-        "step": learner.step,
-        "seconds": round(learner.seconds),
-        "learning_rate": f"{learning_rate(learner.config, learner.step - 1):.3g}",
-        "loader_share": round(learner.waiting / max(learner.seconds, 1e-9), 3),
-        **{key: round(value, 4) for key, value in learner.running.items()},
-        **{f"validation_{key}": round(value, 4) for key, value in learner.scores.items()},
-    }
-
-
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """The schedule: linear rise, then cosine to 1 % of the peak."""
-    rise = min(1.0, (step + 1) / config.warm_up)
-    fall = 0.5 * (1 + math.cos(math.pi * step / config.steps))
-    return config.learning_rate * rise * (0.01 + 0.99 * fall)
