@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from emhance.maps.atomic_write import atomic_output, check_output
 from emhance.maps.mrc import write_map
 from emhance.maps.volume import DensityMap, Geometry
 from emhance.training.atoms import Atoms
-from emhance.training.simulation import SimulatedMaps, SimulationConfig, raw_pair, simulate
+from emhance.training.simulation import SimulatedMaps, one_molecule, raw_pair, simulate
 
 MAPS = ("half1.mrc", "half2.mrc", "truth.mrc", "target.mrc", "mask.mrc")
 PARAMETERS = "parameters.json"
@@ -91,17 +91,7 @@ def simulate_case(
     """
     if raw:
         return raw_pair(atoms, resolution=resolution, box=box, seed=seed, voxel_size=voxel_size)
-    config = SimulationConfig(
-        empty_share=0.0,
-        box=box,
-        voxel_size=voxel_size,
-        resolution=(resolution, resolution),
-        whole=True,
-        shift=0.0,
-        symmetry_share=0.0,
-        neighbour_share=0.0,
-        normalised=False,
-    )
+    config = replace(one_molecule(resolution=resolution, box=box, voxel_size=voxel_size), normalised=False)
     return simulate(atoms, config, torch.Generator(device).manual_seed(seed))
 
 

@@ -10,7 +10,7 @@ generator gives the same maps bit for bit, on a GPU up to the order of its sums.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from emhance.training.processing import DENSITY_TOP, NOISE_STD, processed
 from emhance.training.simulation_config import SimulationConfig
 from emhance.training.surroundings import bulk_solvent, density_beside, molecule_of
 
-__all__ = ["DENSITY_TOP", "NOISE_STD", "SimulatedMaps", "SimulationConfig", "raw_pair", "simulate"]
+__all__ = ["DENSITY_TOP", "NOISE_STD", "SimulatedMaps", "SimulationConfig", "one_molecule", "raw_pair", "simulate"]
 
 SOLVENT_FREE_DENSITY = 0.25
 """Electron-scattering density (Å⁻²) that becomes 1 in a target: about that of well-ordered atoms at 3 Å."""
@@ -134,6 +134,20 @@ def simulate(atoms: Atoms, config: SimulationConfig, generator: torch.Generator)
     )
 
 
+def one_molecule(*, resolution: float, box: int, voxel_size: float) -> SimulationConfig:
+    """One whole molecule in the middle of its box (voxels) at a resolution (Å); all the rest as it is drawn for training."""
+    return SimulationConfig(
+        box=box,
+        voxel_size=voxel_size,
+        resolution=(resolution, resolution),
+        whole=True,
+        shift=0.0,
+        symmetry_share=0.0,
+        neighbour_share=0.0,
+        empty_share=0.0,
+    )
+
+
 def raw_pair(atoms: Atoms, *, resolution: float, box: int, seed: int, voxel_size: float = 1.0) -> SimulatedMaps:
     """A raw half-map pair of one whole molecule in the middle of its box: unfiltered, unsharpened, unmasked.
 
@@ -150,14 +164,8 @@ def raw_pair(atoms: Atoms, *, resolution: float, box: int, seed: int, voxel_size
     voxel_size
         Å.
     """
-    config = SimulationConfig(
-        box=box,
-        voxel_size=voxel_size,
-        resolution=(resolution, resolution),
-        whole=True,
-        shift=0.0,
-        symmetry_share=0.0,
-        neighbour_share=0.0,
+    config = replace(
+        one_molecule(resolution=resolution, box=box, voxel_size=voxel_size),
         flexibility=(0.3, 0.3),
         moving_domain_share=0.0,
         partial_share=0.0,
@@ -168,7 +176,6 @@ def raw_pair(atoms: Atoms, *, resolution: float, box: int, seed: int, voxel_size
         envelope=(0.8, 0.8),
         missing_cone_share=0.0,
         fsc_weighted_share=0.0,
-        empty_share=0.0,
         low_pass_share=0.0,
         sharpened_share=0.0,
         interpolated_share=0.0,
