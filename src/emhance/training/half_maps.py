@@ -35,9 +35,9 @@ class HalfTransforms:
     reliability: Tensor
 
     def without(self, signal: Tensor) -> HalfTransforms:
-        """The same half maps when only their noise is there."""
+        """The same half maps when only their noise is there; the curve stays that of the whole ones."""
         first, second = self.halves
-        return HalfTransforms((first - signal, second - signal), torch.zeros_like(self.reliability))
+        return HalfTransforms((first - signal, second - signal), self.reliability)
 
 
 def half_transforms(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emhance.errors import EmhanceError
 from emhance.network.unet import UNet, channels_last
 from emhance.training.batches import on_device
 from emhance.training.dataset import Crops
@@ -74,6 +75,8 @@ class Learner:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             prediction = shared(x)
         loss, terms = self._loss(prediction.float(), crops)
+        if not math.isfinite(terms["loss"]):
+            raise EmhanceError(f"The loss is {terms['loss']} at step {self.step + 1}; the last checkpoint is sound, go on from it.")
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

@@ -128,7 +128,7 @@ def simulate(atoms: Atoms, config: SimulationConfig, generator: torch.Generator)
         wide_target=to_map(wide).clamp(min=0) * unit,
         molecule=molecule,
         truth=truth * unit,
-        reliability=pair.reliability.to(draw.device),
+        reliability=pair.reliability.to(draw.device) * (not empty),
         resolution=resolution,
         log=draw.log,
     )
