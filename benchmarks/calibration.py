@@ -6,9 +6,10 @@ The curve is fitted on simulated half-map pairs of structures that no network is
 src/emhance/validation/calibration.json, and then checked on half-map pairs that RELION made (`--pairs`: NAME_half1.mrc.gz,
 NAME_half2.mrc.gz, NAME_model.cif.gz), of which the fit saw nothing. The reliability diagram goes to docs/quality.md.
 
-The truth is the density of the atomic model cut at the resolution of the unmasked half-map FSC (0.143). Before pooling, the
-enhanced map and the truth of every pair are divided by their s.d. in the box. The calibration error is the mean over bins of
-|correlation - confidence|, weighted by the number of voxels, and again weighted by the density in them.
+The truth is the density of the atomic model, with its B-factors, cut where the data are no longer trusted: at the resolution
+that the enhancement itself reports. Before pooling, the enhanced map and the truth of every pair are divided by their s.d. in the
+box. The calibration error is the mean over bins of |correlation - confidence|, weighted by the number of voxels, and again
+weighted by the density in them.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from emhance.config import EnhanceConfig
 from emhance.evidence import enhance_with_evidence
-from emhance.maps.fourier import fsc_curve, low_pass, resolution_at
+from emhance.maps.fourier import low_pass
 from emhance.maps.mrc import read_map
 from emhance.maps.volume import DensityMap, Geometry
 from emhance.network.weights import load_network
 from emhance.training.atoms import read_atoms
-from emhance.training.simulation import raw_pair
+from emhance.training.simulation import raw_molecule, simulate
 from emhance.validation.confidence import CALIBRATION, Calibration
 from emhance.validation.map_model import model_density
 
@@ -113,8 +115,8 @@ def case_of(name: str, half1: DensityMap, half2: DensityMap, truth: np.ndarray, 
     """Enhance a pair with evidence; the truth is cut here."""
     config = EnhanceConfig(network=network)
     found = enhance_with_evidence(half1, half2, config=config, calibration=IDENTITY)
-    frequency, fsc = fsc_curve(half1.data, half2.data, half1.voxel_size)
-    truth = low_pass(truth, half1.voxel_size, resolution_at(frequency, fsc, 0.143), edge_shells=1)
+    trusted = float(found.result.provenance.recombination["resolution"])
+    truth = low_pass(truth, half1.voxel_size, trusted, edge_shells=1)
     enhanced = found.result.map.data
     correlation = np.corrcoef(enhanced.ravel(), truth.ravel())[0, 1]
     print(f"{name}: gain {found.held_out.gain:.3f}, correlation with the truth {correlation:.3f}", flush=True)
@@ -124,7 +126,10 @@ def case_of(name: str, half1: DensityMap, half2: DensityMap, truth: np.ndarray, 
 def simulated_cases(folder: Path, network: str) -> Iterator[Case]:
     for name, resolution, box in SIMULATED:
         (path,) = folder.glob(f"{name}.*")
-        maps = raw_pair(read_atoms(path), resolution=resolution, box=box, seed=sum(map(ord, name)))
+        # Disorder is in the B-factors of the file, so that the truth has it as well.
+        still = {"flexibility": (0.0, 0.0), "angular_error": (0.0, 0.0)}
+        config = replace(raw_molecule(resolution=resolution, box=box), **still)
+        maps = simulate(read_atoms(path), config, torch.Generator().manual_seed(sum(map(ord, name))))
         geometry = Geometry.whole_box((box, box, box), 1.0)
         half1, half2 = (DensityMap(half.numpy(), geometry) for half in (maps.half1, maps.half2))
         yield case_of(f"{name} at {resolution:g} Å", half1, half2, maps.truth.numpy(), network)

@@ -76,7 +76,9 @@ class Learner:
             prediction = shared(x)
         loss, terms = self._loss(prediction.float(), crops)
         if not math.isfinite(terms["loss"]):
-            raise EmhanceError(f"The loss is {terms['loss']} at step {self.step + 1}; the last checkpoint is sound, go on from it.")
+            raise EmhanceError(
+                f"The loss is {terms['loss']} at step {self.step + 1}; the last checkpoint is sound, go on from it."
+            )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

@@ -25,7 +25,16 @@ from emhance.training.processing import DENSITY_TOP, NOISE_STD, processed
 from emhance.training.simulation_config import SimulationConfig
 from emhance.training.surroundings import bulk_solvent, density_beside, molecule_of
 
-__all__ = ["DENSITY_TOP", "NOISE_STD", "SimulatedMaps", "SimulationConfig", "one_molecule", "raw_pair", "simulate"]
+__all__ = [
+    "DENSITY_TOP",
+    "NOISE_STD",
+    "SimulatedMaps",
+    "SimulationConfig",
+    "one_molecule",
+    "raw_molecule",
+    "raw_pair",
+    "simulate",
+]
 
 SOLVENT_FREE_DENSITY = 0.25
 """Electron-scattering density (Å⁻²) that becomes 1 in a target: about that of well-ordered atoms at 3 Å."""
@@ -148,23 +157,9 @@ def one_molecule(*, resolution: float, box: int, voxel_size: float) -> Simulatio
     )
 
 
-def raw_pair(atoms: Atoms, *, resolution: float, box: int, seed: int, voxel_size: float = 1.0) -> SimulatedMaps:
-    """A raw half-map pair of one whole molecule in the middle of its box: unfiltered, unsharpened, unmasked.
-
-    Parameters
-    ----------
-    atoms
-        The atomic model; it must fit the box.
-    resolution
-        Where the half-map FSC inside the molecule crosses 0.143, Å.
-    box
-        Edge in voxels.
-    seed
-        Decides rotation, disorder and noise.
-    voxel_size
-        Å.
-    """
-    config = replace(
+def raw_molecule(*, resolution: float, box: int, voxel_size: float = 1.0) -> SimulationConfig:
+    """One whole molecule (see `one_molecule`) in half maps as reconstructions are: unfiltered, unsharpened, unmasked."""
+    return replace(
         one_molecule(resolution=resolution, box=box, voxel_size=voxel_size),
         flexibility=(0.3, 0.3),
         moving_domain_share=0.0,
@@ -182,4 +177,23 @@ def raw_pair(atoms: Atoms, *, resolution: float, box: int, seed: int, voxel_size
         masked_share=0.0,
         outside_sphere_share=0.0,
     )
+
+
+def raw_pair(atoms: Atoms, *, resolution: float, box: int, seed: int, voxel_size: float = 1.0) -> SimulatedMaps:
+    """Simulate the raw half maps of one whole molecule; see `raw_molecule`.
+
+    Parameters
+    ----------
+    atoms
+        The atomic model; it must fit the box.
+    resolution
+        Where the half-map FSC inside the molecule crosses 0.143, Å.
+    box
+        Edge in voxels.
+    seed
+        Decides rotation, disorder and noise.
+    voxel_size
+        Å.
+    """
+    config = raw_molecule(resolution=resolution, box=box, voxel_size=voxel_size)
     return simulate(atoms, config, torch.Generator().manual_seed(seed))
