@@ -64,6 +64,8 @@ def test_fully_reliable_data_come_back_inside_the_support_with_the_networks_ampl
     assert reliability.weight == pytest.approx(0.8)
     sharpened = (scaled(data, factor_to(enhanced, data, least=0.5)) * support).astype(np.float32)
     expected = 0.8 * scaled(sharpened, factor_to(inside, sharpened)) + 0.2 * inside
+    expected *= np.minimum(8 * support, 1)
+    assert not result[support == 0].any()
     np.testing.assert_allclose(result, expected, atol=0.01 * float(expected.max()))
 
 

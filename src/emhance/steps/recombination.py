@@ -6,7 +6,8 @@ given. So its output N provides the support and the amplitude of the data X, and
     Y(s) = w(s) g(s) X'(s) + (1 - w(s)) N'(s),    g = sqrt(P_N' / P_X'),    w = 0.8 F^(1/4)
 
 N' is the support times N. X' is the support times the data whose amplitudes were brought to the network's before: a raw map's
-fine shells are far weaker than its coarse ones, and cut out as they are they would mostly hold what leaks into them.
+fine shells are far weaker than its coarse ones, and cut out as they are they would mostly hold what leaks into them. Outside the
+support Y is 0.
 
 F, between 0 and 1 in every shell, is the reliability of the data: its expected squared correlation with the truth. With half
 maps F = 2 FSC / (1 + FSC) inside the support (Rosenthal and Henderson 2003, doi 10.1016/j.jmb.2003.07.013); for a single map
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from emhance.maps.fourier import (
@@ -52,6 +54,9 @@ SUPPORT_FLOOR = 0.02
 
 SUPPORT_EDGE = 3.0
 """Width over which the support's edge is softened, Å."""
+
+OUTLINE_STEEPNESS = 8
+"""The output fades out where the support falls from one over this to 0."""
 
 SOLVENT_DISTANCE = 6.0
 """Solvent noise is measured this far from the support and farther, Å."""
@@ -149,6 +154,7 @@ def recombine(
     noise_power = None if solvent is None else _power_within(solvent, data, workers=workers)
     del solvent
     weight = float(np.sum(np.square(support), dtype=np.float64))
+    outline = _outline(support)
     for array in (enhanced, data, half_difference):
         if array is not None:
             array *= support
@@ -181,7 +187,18 @@ def recombine(
         source=source,
         resolution=resolution_at(frequency, reliability, CROSSING),
     )
-    return inverse_transform(X, shape, workers=workers), curves
+    recombined = inverse_transform(X, shape, workers=workers)
+    for plane, within in zip(recombined, outline, strict=True):
+        plane *= within * np.float32(1 / 255)
+    return recombined, curves
+
+
+def _outline(support: FloatArray) -> NDArray[np.uint8]:
+    """Where the output may hold density, 0 to 255: what filtering spreads beyond the support is none."""
+    outline = np.empty(support.shape, np.uint8)
+    for plane, within in zip(outline, support, strict=True):
+        plane[...] = np.minimum(within * np.float32(OUTLINE_STEEPNESS), 1) * np.float32(255)
+    return outline
 
 
 def _network_amplitudes(
