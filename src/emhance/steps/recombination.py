@@ -257,8 +257,18 @@ def _smooth(data: FloatArray, width: float, workers: int | None) -> None:
 
 
 def _running_means(data: FloatArray, size: int, axis: int) -> None:
+    # Sums of shifted planes: for windows this small several times faster than filtering line by line.
+    if size == 1:
+        return
+    before = (slice(None),) * axis
+    edges = [(size // 2, size // 2) if i == axis else (0, 0) for i in range(3)]
     for _ in range(2):
-        ndimage.uniform_filter1d(data, size, axis, output=data, mode="nearest")
+        padded = np.pad(data, edges, mode="edge")
+        shifted = [padded[(*before, slice(k, k + data.shape[axis]))] for k in range(size)]
+        np.add(shifted[0], shifted[1], out=data)
+        for values in shifted[2:]:
+            data += values
+        data *= np.float32(1 / size)
 
 
 def _from_half_maps(X: Spectrum, half_difference: FloatArray, power_x: Curve, *, workers: int | None) -> Curve:
