@@ -29,7 +29,7 @@ import torch
 from scipy import ndimage
 
 import emhance
-from emhance.maps.fourier import apply_radial, fsc_curve, inverse_transform, resolution_at, shell_frequencies
+from emhance.maps.fourier import apply_radial, fsc_curve, fsc_mean, inverse_transform, resolution_at, shell_frequencies
 from emhance.training.atoms import Atoms, atoms_of, read_model
 from emhance.training.simulation import SimulatedMaps, SimulationConfig, raw_pair, simulate
 
@@ -170,8 +170,7 @@ def differences(folder: Path, networks: list[str]) -> None:
             mask = ndimage.gaussian_filter((maps.truth.numpy() > 0.1).astype(np.float32), 1.5)
             frequency, fsc = fsc_curve(of(maps, network) * mask, maps.truth.numpy() * mask, 1.0)
             finest.append(resolution_at(frequency, fsc, 0.5))
-            used = (frequency > 0) & (frequency <= 1 / maps.resolution)
-            means.append(np.average(fsc[used], weights=frequency[used] ** 2))
+            means.append(fsc_mean(frequency, fsc, maps.resolution))
         row = f"{np.mean(kept):.2f} | {np.mean(above):.0%} | {np.mean(finest):.2f} | {np.mean(means):.3f}"
         print(f"| {network} | {row} |", flush=True)
 

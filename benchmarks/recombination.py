@@ -18,7 +18,7 @@ import torch
 from scipy import ndimage
 
 from emhance.errors import AtomicModelError
-from emhance.maps.fourier import fsc_curve
+from emhance.maps.fourier import fsc_curve, fsc_mean
 from emhance.network.inference import infer
 from emhance.network.weights import load_network
 from emhance.steps import recombination
@@ -45,8 +45,7 @@ class Case:
         """Mean FSC with the truth."""
         mask = ndimage.gaussian_filter((self.truth > 0.1).astype(np.float32), 1.5)
         frequency, fsc = fsc_curve(data * mask, self.truth * mask, 1.0)
-        used = (frequency > 0) & (frequency <= 1 / self.resolution)
-        return float(np.average(fsc[used], weights=frequency[used] ** 2))
+        return fsc_mean(frequency, fsc, self.resolution)
 
     def recombined(self) -> np.ndarray:
         """As the package does it, with the weights of the moment."""

@@ -13,6 +13,7 @@ from emhance.maps.fourier import (
     apply_b_factor,
     apply_radial,
     fsc_curve,
+    fsc_mean,
     guinier_b_factor,
     low_pass,
     number_of_shells,
@@ -175,3 +176,8 @@ def test_the_stated_resolution_of_a_relion_pair_is_found(shared: Path) -> None:
 
     first, second = (read_map(shared / "relion_pairs" / f"6o1m_half{i}.mrc.gz") for i in (1, 2))
     assert resolution_at(*fsc_curve(first.data, second.data, first.voxel_size), 0.143) == pytest.approx(3.06, abs=0.05)
+
+
+def test_the_mean_fsc_weighs_shells_by_their_number_of_coefficients() -> None:
+    frequency, fsc = np.array([0.0, 0.1, 0.2, 0.3]), np.array([0.0, 1.0, 0.5, 0.25])
+    assert fsc_mean(frequency, fsc, 5.0) == pytest.approx((1 * 1.0 + 4 * 0.5) / 5)

@@ -151,6 +151,13 @@ def resolution_at(frequency: Curve, fsc: Curve, threshold: float) -> float:
     return float(1.0 / frequency[-1])
 
 
+def fsc_mean(frequency: Curve, fsc: Curve, resolution: float) -> float:
+    """Mean of an FSC curve up to a resolution in Å, shells weighted by their number of coefficients; zero frequency left out."""
+    used = (frequency > 0) & (frequency <= 1 / resolution)
+    weight = frequency[used] ** 2
+    return float(np.sum(fsc[used] * weight) / np.sum(weight))
+
+
 def apply_radial(F: Spectrum, shape: Shape, curve: Curve) -> None:
     """Multiply a half-complex spectrum in place by a curve given per shell.
 

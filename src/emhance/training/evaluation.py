@@ -13,6 +13,7 @@ import numpy as np
 from emhance.config import EnhanceConfig
 from emhance.errors import OptionError
 from emhance.maps.atomic_write import atomic_output
+from emhance.maps.fourier import fsc_mean
 from emhance.maps.mrc import read_map
 from emhance.maps.volume import DensityMap
 from emhance.network.weights import Network
@@ -178,10 +179,7 @@ def _truth(case: Case, density: DensityMap) -> ModelDensity:
 
 
 def _scores(fit: MapModelFit, resolution: float) -> Scores:
-    used = (fit.frequency > 0) & (fit.frequency <= 1 / resolution)
-    weight = fit.frequency[used] ** 2
-    mean = float(np.sum(fit.fsc_masked[used] * weight) / np.sum(weight))
-    return Scores(fit.cc_box, fit.cc_mask, fit.resolution_masked, mean)
+    return Scores(fit.cc_box, fit.cc_mask, fit.resolution_masked, fsc_mean(fit.frequency, fit.fsc_masked, resolution))
 
 
 def means(rows: list[Row]) -> Row:

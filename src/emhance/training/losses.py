@@ -17,6 +17,7 @@ from emhance.steps.recombination import (
     SUPPORT_LEVEL,
     SUPPORT_SMOOTHING,
 )
+from emhance.training.grids import shell_radii
 
 RECOMBINED_TAPER = 8
 """The outermost 1/8 of a crop's edge fades out before it is recombined, because its opposite faces do not meet."""
@@ -24,10 +25,8 @@ RECOMBINED_TAPER = 8
 
 @lru_cache(maxsize=4)
 def _shells_of(edge: int, device: torch.device) -> tuple[Tensor, int]:
-    full, half = torch.fft.fftfreq(edge, device=device) * edge, torch.fft.rfftfreq(edge, device=device) * edge
-    radius = torch.sqrt(full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2)
     shells = edge // 2
-    return torch.round(radius).long().clamp(max=shells), shells
+    return torch.round(shell_radii(edge, device)).long().clamp(max=shells), shells
 
 
 @lru_cache(maxsize=4)
