@@ -6,6 +6,7 @@ Costs two more runs of the network. Nothing here looks at an atomic model or at 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -16,12 +17,13 @@ import numpy as np
 from emhance.config import EnhanceConfig
 from emhance.errors import OptionError
 from emhance.maps.atomic_write import check_output
-from emhance.maps.fourier import Curve, shell_frequencies, shell_sums
+from emhance.maps.fourier import Curve, resolution_at, shell_frequencies, shell_sums
 from emhance.maps.mrc import read_map, write_map
 from emhance.maps.volume import DensityMap, FloatArray
 from emhance.pipeline import EnhanceResult, MapLike, Progress, enhance
 from emhance.steps.normalization import NOISE_STD
 from emhance.validation.confidence import Calibration, confidence_map, shipped_calibration
+from emhance.validation.fsc import HALF_MAP_THRESHOLD
 from emhance.validation.held_out import HeldOut, held_out
 
 logger = logging.getLogger("emhance")
@@ -119,7 +121,10 @@ def enhance_with_evidence(
         voxel_size = result.map.voxel_size
         curves = held_out(enhanced1, enhanced2, halves[0].data, halves[1].data, voxel_size=voxel_size, workers=workers)
         del halves
-        confidence = confidence_map(enhanced1, enhanced2, voxel_size=voxel_size, calibration=calibration)
+        resolution = float(provenance.recombination.get("resolution", math.inf))
+        if math.isinf(resolution):  # nothing was recombined
+            resolution = resolution_at(curves.frequency, curves.raw, HALF_MAP_THRESHOLD)
+        confidence = confidence_map(enhanced1, enhanced2, voxel_size=voxel_size, resolution=resolution, calibration=calibration)
         del enhanced1, enhanced2
         provenance.evidence = {
             "held_out": {**asdict(curves), "sentence": curves.sentence},

@@ -378,5 +378,7 @@ def _record_recombination(reliability: Reliability, provenance: Provenance, warn
         )
     elif reliability.source == "no support":
         warn("The network found no density in this map; the output is next to nothing.")
+    elif reliability.source == "no agreement":
+        warn("The two half maps have no more in common than noise has; the output is empty. Are they halves of one particle set?")
     else:
         logger.info("Data are trusted to %.2f Å (%s).", reliability.resolution, reliability.source)

@@ -80,13 +80,19 @@ def test_a_steep_fall_of_the_datas_amplitudes_does_not_leak_into_its_fine_shells
     assert reliability.value[4:10].min() > 0.9
 
 
-def test_data_without_reliability_leave_the_network_inside_its_support() -> None:
+def test_shells_without_reliability_leave_the_network_inside_its_support() -> None:
     enhanced = network_output()
     inside = enhanced * support_of(enhanced, voxel_size=VOXEL)
-    noise = make.noise(BOX, seed=1)
-    result, reliability = recombine(enhanced, 1e-3 * noise, voxel_size=VOXEL, half_difference=make.noise(BOX, seed=2))
-    assert not reliability.value.any()
-    np.testing.assert_allclose(result, inside, atol=1e-5)
+    data = low_passed(enhanced, 0.05) + 1e-3 * make.noise(BOX, seed=1)
+    difference = make.noise(BOX, seed=2)
+    difference -= low_passed(difference, 0.1)
+    result, reliability = recombine(enhanced, data, voxel_size=VOXEL, half_difference=difference)
+    beyond = slice(10, None)
+    assert not reliability.value[beyond].any()
+    shell = shells(result.shape)
+    for k in range(12, BOX // 2):
+        here, there = (np.fft.fftn(values)[shell == k] for values in (result, inside))
+        assert np.corrcoef(here, there)[0, 1].real > 0.99  # the outline cuts off a little
 
 
 def test_the_reliability_of_half_maps_is_their_fsc_inside_the_support() -> None:
@@ -197,7 +203,8 @@ def test_any_box_will_do(box: tuple[int, int, int]) -> None:
 
 
 def test_the_arrays_are_overwritten_as_documented() -> None:
-    enhanced, data, difference = (network_output() + 1e-4, make.noise(BOX, seed=1), make.noise(BOX, seed=2))
+    signal = network_output()
+    enhanced, data, difference = (signal + 1e-4, signal + make.noise(BOX, seed=1), make.noise(BOX, seed=2))
     result, _ = recombine(enhanced, data, voxel_size=VOXEL, half_difference=difference)
     for array in (enhanced, data, difference):
         assert not array[0, 0].any(), "outside the support the caller's arrays become zero"
@@ -232,3 +239,32 @@ def test_recombination_beats_both_network_and_data() -> None:
     }
     assert correlation["r"] > max(correlation["d"], correlation["n"])
     assert reliability.value[coarse].min() > 0.8
+
+
+def halves(signal: Array, noise: float, *, falling: float = 0.0) -> tuple[Array, Array]:
+    """Half the sum and half the difference of two maps with noise whose power falls with that power of the frequency."""
+    fall = np.maximum(shells((BOX,) * 3), 1) ** (-falling / 2)
+    a, b = (
+        signal + noise * np.fft.ifftn(np.fft.fftn(make.noise(BOX, seed=seed).astype(np.float64)) * fall).real for seed in (3, 4)
+    )
+    return ((a + b) / 2).astype(np.float32), ((a - b) / 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("falling", [0.0, 1.0, 2.0])
+def test_half_maps_of_noise_alone_give_nothing(falling: float) -> None:
+    data, difference = halves(np.zeros_like(network_output()), 1.0, falling=falling)
+    result, reliability = recombine(network_output(), data, voxel_size=VOXEL, half_difference=difference)
+    assert reliability.source == "no agreement"
+    assert math.isinf(reliability.resolution)
+    assert not result.any()
+
+
+@pytest.mark.parametrize("falling", [0.0, 1.0, 2.0])
+def test_little_signal_is_enough_for_half_maps_to_agree(falling: float) -> None:
+    signal = network_output()
+    fall = np.maximum(shells((BOX,) * 3), 1) ** (-falling / 2)
+    noise = float(signal.std() / np.sqrt(np.mean(fall**2)) / make.noise(BOX, seed=3).std())
+    data, difference = halves(signal, 2 * noise, falling=falling)
+    result, reliability = recombine(network_output(), data, voxel_size=VOXEL, half_difference=difference)
+    assert reliability.source == "half-map FSC"
+    assert result.any()

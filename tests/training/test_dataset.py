@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from emhance.training.atoms import KINDS
 from emhance.training.dataset import (
     CropConfig,
     Crops,
@@ -27,6 +28,20 @@ def test_an_item_has_inputs_targets_and_reliability() -> None:
     assert item.inputs.shape == item.targets.shape == (2, 1, 24, 24, 24)
     assert item.reliability.shape == (2, 13)
     assert ((item.reliability >= 0) & (item.reliability <= 1)).all()
+
+
+def test_crops_can_be_taken_around_ligands() -> None:
+    protein = example_protein(seed=1)
+    kinds, occupancies = np.zeros_like(protein.kinds), np.full_like(protein.occupancies, 1e-3)
+    ligand = int(np.argmax(protein.positions @ np.ones(3)))  # at one end of the molecule
+    kinds[ligand], occupancies[ligand] = KINDS.index("other"), 1.0
+    atoms = replace(protein, kinds=kinds, occupancies=occupancies)
+    config = SimulationConfig(box=64, resolution=(4.0, 4.0), whole=True, symmetry_share=0, neighbour_share=0, empty_share=0)
+    config = replace(config, moving_domain_share=0, partial_share=0)
+    around = CropConfig(edge=24, per_map=8, jitter=2, anywhere=0, around_others=1.0)
+    for target in SimulatedCrops([atoms], config, around, seed=1)[2].targets[:, 0]:
+        highest = np.unravel_index(int(target.argmax()), target.shape)
+        assert max(abs(place - 12) for place in highest) <= 3
 
 
 def test_one_half_map_is_less_reliable_than_the_mean_of_two() -> None:

@@ -10,7 +10,7 @@ from plain_simulation import plain
 from emhance.errors import AtomicModelError
 from emhance.maps.fourier import fsc_curve, resolution_at
 from emhance.maps.masks import soft_mask
-from emhance.training.atoms import Atoms
+from emhance.training.atoms import KINDS, Atoms
 from emhance.training.dataset import CropConfig, SimulatedCrops
 from emhance.training.example_protein import example_protein
 from emhance.training.half_maps import fsc_mask
@@ -19,8 +19,8 @@ from emhance.training.simulation import NOISE_STD, SimulatedMaps, SimulationConf
 ATOMS = example_protein(seed=1)
 
 
-def simulated(config: SimulationConfig, seed: int = 1) -> SimulatedMaps:
-    return simulate(ATOMS, config, torch.Generator().manual_seed(seed))
+def simulated(config: SimulationConfig, atoms: Atoms = ATOMS, *, seed: int = 1) -> SimulatedMaps:
+    return simulate(atoms, config, torch.Generator().manual_seed(seed))
 
 
 def crossing(maps: SimulatedMaps, voxel_size: float) -> float:
@@ -91,6 +91,22 @@ def test_an_empty_map_holds_the_noise_alone() -> None:
     assert float(torch.corrcoef(torch.stack([d.flatten() for d in difference]))[0, 1]) == pytest.approx(1.0, abs=1e-3)
 
 
+def test_an_empty_map_is_never_masked() -> None:
+    maps = simulated(plain(empty_share=1.0, masked_share=1.0))
+    for half in (maps.half1, maps.half2):
+        assert float((half == 0).float().mean()) < 1e-3
+
+
+def test_the_atoms_of_ligands_are_known() -> None:
+    kinds = np.zeros_like(ATOMS.kinds)
+    kinds[:3] = KINDS.index("other")
+    maps = simulated(plain(), replace(ATOMS, kinds=kinds))
+    assert maps.others.shape == (3, 3)
+    z, y, x = maps.others.unbind(1)
+    assert float(maps.truth[z, y, x].min()) > 0.3
+    assert simulated(plain(), replace(ATOMS, kinds=0 * kinds)).others.shape == (0, 3)
+
+
 def test_targets_are_empty_outside_and_high_inside() -> None:
     maps = raw_pair(ATOMS, resolution=4.0, box=64, seed=3)
     outside = maps.molecule < 0.5
@@ -131,7 +147,7 @@ def same(a: SimulatedMaps, b: SimulatedMaps) -> bool:
 
 def test_the_seed_decides_everything() -> None:
     config = everything(True)
-    first, again, other = (simulated(config, seed) for seed in (5, 5, 6))
+    first, again, other = (simulated(config, seed=seed) for seed in (5, 5, 6))
     assert same(first, again)
     assert first.log == again.log
     assert not same(first, other)
@@ -150,7 +166,7 @@ def test_every_parameter_is_in_the_log_within_its_range() -> None:
     exclusive = [{}, {"symmetry_share": 0.0}, {"micelle_share": 0.0}, {"micelle_share": 0.0, "nanodisc_share": 0.0}]
     exclusive += [{"masked_share": 0.0}, {"masked_share": 0.0, "normalised": False}]
     for number, changes in enumerate(exclusive * 3):
-        maps = simulated(replace(everything(True), **changes), number)
+        maps = simulated(replace(everything(True), **changes), seed=number)
         for name, value in maps.log.items():
             log[name] = value if not isinstance(value, bool) else log.get(name, False) or value
     for field in fields(SimulationConfig):
@@ -183,7 +199,7 @@ def test_without_chance_nothing_is_done() -> None:
 )
 def test_every_kind_of_map_is_finite_and_in_range(config: SimulationConfig) -> None:
     for seed in range(2):
-        maps = simulated(config, seed)
+        maps = simulated(config, seed=seed)
         for values in (maps.half1, maps.half2, maps.target, maps.wide_target, maps.truth):
             assert torch.isfinite(values).all()
             assert 0.05 < float(values.abs().max()) < 200

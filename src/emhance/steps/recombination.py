@@ -31,6 +31,7 @@ from emhance.maps.fourier import (
     apply_radial,
     inverse_transform,
     resolution_at,
+    shell_counts,
     shell_frequencies,
     shell_sums,
 )
@@ -73,6 +74,9 @@ LEAST_FACTOR = 0.5
 """When the data's amplitudes are brought to the network's, no shell's factor is smaller than this times a coarser shell's: the
 weaker shells of a very smooth output would drown in what leaks from the coarse ones."""
 
+LEAST_SIGNIFICANCE = 5.0
+"""Half maps that agree in no octave of spatial frequency by more standard deviations than this hold nothing but noise."""
+
 CROSSING = 0.25
 """F of the resolution: FSC = 0.143."""
 
@@ -92,7 +96,8 @@ class Reliability:
     gain
         What the data's amplitude was multiplied by to become the network's, per shell.
     source
-        "half-map FSC", "solvent noise", "stated resolution", "default resolution" or "no support".
+        "half-map FSC", "solvent noise", "stated resolution", "default resolution"; "no support" where the network found nothing,
+        "no agreement" where two half maps have no more in common than noise has.
     resolution
         Å: where F falls below 0.25, which is FSC = 0.143.
     """
@@ -144,13 +149,14 @@ def recombine(
     frequency = shell_frequencies(shape, voxel_size)
     support = support_of(enhanced, voxel_size=voxel_size, workers=workers)
     if not support.any():
-        nothing = np.zeros_like(frequency)
-        return np.zeros_like(enhanced), Reliability(frequency, nothing, nothing, nothing, "no support", float("inf"))
+        return _nothing(enhanced, frequency, "no support")
 
     solvent = None
     if half_difference is None and noise:
         solvent = _solvent_window(data, support, voxel_size=voxel_size)
-    sharpening = _network_amplitudes(enhanced, data, half_difference, workers=workers)
+    sharpening, significance = _network_amplitudes(enhanced, data, half_difference, workers=workers)
+    if significance < LEAST_SIGNIFICANCE:
+        return _nothing(enhanced, frequency, "no agreement")
     noise_power = None if solvent is None else _power_within(solvent, data, workers=workers)
     del solvent
     weight = float(np.sum(np.square(support), dtype=np.float64))
@@ -193,6 +199,12 @@ def recombine(
     return recombined, curves
 
 
+def _nothing(enhanced: FloatArray, frequency: Curve, why: str) -> tuple[FloatArray, Reliability]:
+    """An empty map and its curves."""
+    none = np.zeros_like(frequency)
+    return np.zeros_like(enhanced), Reliability(frequency, none, none, none, why, float("inf"))
+
+
 def _outline(support: FloatArray) -> NDArray[np.uint8]:
     """Where the output may hold density, 0 to 255: what filtering spreads beyond the support is none."""
     outline = np.empty(support.shape, np.uint8)
@@ -203,8 +215,14 @@ def _outline(support: FloatArray) -> NDArray[np.uint8]:
 
 def _network_amplitudes(
     enhanced: FloatArray, data: FloatArray, half_difference: FloatArray | None, *, workers: int | None
-) -> Curve:
-    """Give the data, in place, the network's power in every shell, half their difference likewise; return the factors."""
+) -> tuple[Curve, float]:
+    """Give the data, in place, the network's power in every shell, half their difference likewise.
+
+    Returns
+    -------
+    tuple
+        The factors, and by how many standard deviations the half maps agree; infinite without half maps.
+    """
     shape = data.shape
     power_n = shell_sums(scipy.fft.rfftn(enhanced, workers=workers), shape)
     X: Spectrum = scipy.fft.rfftn(data, workers=workers)
@@ -215,11 +233,28 @@ def _network_amplitudes(
     apply_radial(X, shape, factor)
     data[...] = inverse_transform(X, shape, workers=workers)
     del X
+    significance = float("inf")
     if half_difference is not None:
         D: Spectrum = scipy.fft.rfftn(half_difference, workers=workers)
+        significance = _agreement(power_x, shell_sums(D, shape), shell_counts(shape))
         apply_radial(D, shape, factor)
         half_difference[...] = inverse_transform(D, shape, workers=workers)
-    return np.asarray(factor)
+    return np.asarray(factor), significance
+
+
+def _agreement(power_x: Curve, power_d: Curve, coefficients: Curve) -> float:
+    """By how many standard deviations two half maps agree in the octave where they agree most.
+
+    The curves are those of half their sum and half their difference in the whole box: inside a support that was chosen by what
+    stands out in their sum, two maps of noise agree as well.
+    """
+    # h1 = X + D, h2 = X - D: P_X - P_D is their covariance, P_X + P_D the mean of their powers P1 and P2, never less than the
+    # root of P1 P2. Over n coefficients, in pairs that say the same, a covariance of independent maps has the variance P1 P2 / n.
+    variance = (power_x + power_d) ** 2 / coefficients
+    octaves = 2 ** np.arange(int(np.log2(len(power_x))) + 1)
+    octaves = octaves[octaves < len(power_x)]
+    covariance, variance = (np.add.reduceat(curve, octaves) for curve in (power_x - power_d, variance))
+    return float(np.max(covariance / np.sqrt(np.maximum(variance, 1e-60))))
 
 
 def support_of(enhanced: FloatArray, *, voxel_size: float, workers: int | None = None) -> FloatArray:

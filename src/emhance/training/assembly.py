@@ -43,12 +43,15 @@ class PlacedAtoms:
         Å², shape ``(m,)``.
     occupancies
         Shape ``(m,)``.
+    kinds
+        Index into `KINDS`, shape ``(m,)``.
     """
 
     positions: Tensor
     elements: Tensor
     b_factors: Tensor
     occupancies: Tensor
+    kinds: Tensor
 
     def transform(self, *, n: int, voxel_size: float) -> Tensor:
         """Transform of their density, as `density_transform` gives it."""
@@ -128,7 +131,7 @@ def assemble(atoms: Atoms, config: SimulationConfig, draw: Draw, resolution: flo
         index = torch.cat([row[k] for k in keep])
         shared = torch.cat([share[k] for k in keep])
         b_factors = b_factors[index].clamp(min=LEAST_B * voxel**2)
-        return PlacedAtoms(found - corner, elements[index].long(), b_factors, occupancy[index] * shared)
+        return PlacedAtoms(found - corner, elements[index].long(), b_factors, occupancy[index] * shared, kinds[index])
 
     return Assembly(
         data=placed(own_b + disorder, occupancy, angle),

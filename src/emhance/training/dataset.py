@@ -31,6 +31,9 @@ class CropConfig:
     """How far a crop's centre lies from a random voxel of the molecule at most, along each axis, voxels."""
     anywhere: float = 0.05
     """Share of crops taken anywhere, solvent included."""
+    around_others: float = 0.15
+    """Share of the other crops that are centred, within the jitter, on an atom that is neither protein nor nucleic acid, where
+    a simulated map holds any: ligands, glycans, lipids and ions are a small part of most models."""
     single_half: float = 0.15
     """Share of maps of which half map 1 alone is the input."""
     target: str = "tight"
@@ -96,7 +99,7 @@ class SimulatedCrops(Dataset[Crops]):
         inputs, targets = [], []
         inside = maps.molecule.nonzero()
         for _ in range(self._crops.per_map):
-            corner = self._corner(inside, generator)
+            corner = self._corner(inside, maps.others, generator)
             cut = tuple(slice(c, c + self._crops.edge) for c in corner)
             inputs.append(data[cut])
             targets.append(target[cut])
@@ -111,13 +114,14 @@ class SimulatedCrops(Dataset[Crops]):
                 continue  # the random place held too few atoms: draw another
         raise AtomicModelError("Twenty random places in a row held fewer than 100 atoms; give larger atomic models.")
 
-    def _corner(self, inside: Tensor, generator: torch.Generator) -> list[int]:
+    def _corner(self, inside: Tensor, others: Tensor, generator: torch.Generator) -> list[int]:
         box, edge, jitter = self._simulation.box, self._crops.edge, self._crops.jitter
         margin = 4  # the box is periodic: stay clear of what wraps around
         low, high = margin, box - edge - margin
         if self._number(generator) < self._crops.anywhere:
             return [self._whole(generator, low, high + 1) for _ in range(3)]
-        centre = inside[self._whole(generator, 0, len(inside))].tolist()
+        centres = others if self._number(generator) < self._crops.around_others and len(others) else inside
+        centre = centres[self._whole(generator, 0, len(centres))].tolist()
         corner = [c + self._whole(generator, -jitter, jitter + 1) - edge // 2 for c in centre]
         return [min(max(c, low), high) for c in corner]
 

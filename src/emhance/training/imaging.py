@@ -34,7 +34,7 @@ def shift_error_b(error: float) -> float:
 
 def overall_b(config: SimulationConfig, draw: Draw, resolution: float) -> float:
     """B-factor (Å²) of microscope, computing and shifts together."""
-    envelope = min(14 * resolution**2 * draw.uniform("envelope", config.envelope), 400.0)
+    envelope = min(14 * resolution**2 * draw.log_uniform("envelope", config.envelope), 400.0)
     return envelope + shift_error_b(draw.uniform("shift_error", config.shift_error) * resolution / 4)
 
 

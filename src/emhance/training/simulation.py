@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from emhance.training.assembly import assemble
-from emhance.training.atoms import Atoms
+from emhance.training.atoms import KINDS, Atoms
 from emhance.training.draws import Draw
 from emhance.training.grids import frequencies_squared, gaussian, to_map
 from emhance.training.half_maps import half_transforms
@@ -54,6 +54,8 @@ class SimulatedMaps:
         Less sharp, and with the density no atom explains.
     molecule
         1 inside the molecule, 0 outside; in an empty map, inside the molecule whose noise it holds.
+    others
+        Voxels of the atoms that are neither protein nor nucleic acid, zyx, shape ``(m, 3)``, int64.
     truth
         Density of the atoms with their own B-factors and occupancies, whole and still, in units of the target.
     reliability
@@ -70,6 +72,7 @@ class SimulatedMaps:
     target: Tensor
     wide_target: Tensor
     molecule: Tensor
+    others: Tensor
     truth: Tensor
     reliability: Tensor
     resolution: float
@@ -119,6 +122,7 @@ def simulate(atoms: Atoms, config: SimulationConfig, generator: torch.Generator)
     empty = draw.chance("empty", config.empty_share)
     if empty:
         pair = pair.without(signal)
+        config = replace(config, masked_share=0.0)  # cut to a molecule's shape and scaled up, noise cannot be told from one
     half1, half2 = processed(config, draw, pair, molecule, resolution, b_factor)
 
     # What to make of it: every atom at the resolution the local data support.
@@ -128,7 +132,8 @@ def simulate(atoms: Atoms, config: SimulationConfig, generator: torch.Generator)
     wide = clean * gaussian(0.5 * min(b_factor, 8 * resolution**2), n, voxel, draw.device) * roll_off
     if extra_transform is not None:
         wide = wide + extra_transform
-    truth = to_map(assembly.truth.transform(n=n, voxel_size=voxel))
+    placed = assembly.truth
+    truth = to_map(placed.transform(n=n, voxel_size=voxel))
     unit = 0 if empty else 1 / SOLVENT_FREE_DENSITY
     return SimulatedMaps(
         half1=half1,
@@ -136,6 +141,7 @@ def simulate(atoms: Atoms, config: SimulationConfig, generator: torch.Generator)
         target=target.clamp(min=0) * unit,
         wide_target=to_map(wide).clamp(min=0) * unit,
         molecule=molecule,
+        others=torch.round(placed.positions[placed.kinds == KINDS.index("other")] / voxel).long(),
         truth=truth * unit,
         reliability=pair.reliability.to(draw.device) * (not empty),
         resolution=resolution,

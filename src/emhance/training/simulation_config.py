@@ -97,8 +97,9 @@ class SimulationConfig:
     """How far they reach beyond the molecule, Å."""
 
     # What microscope and alignment do
-    envelope: Range = (0.05, 0.8)
-    """Overall B-factor in units of 14 · resolution²; never above 400 Å²."""
+    envelope: Range = (0.04, 0.8)
+    """Overall B-factor in units of 14 · resolution², never above 400 Å²; drawn log-uniformly. The smaller, the more noise in the
+    coarse shells for the same resolution."""
     ripple: float = 0.15
     """S.d. of each of three waves in the logarithm of the amplitudes over spatial frequency, as CTFs leave."""
     ripple_period: Range = (0.5, 1.5)
@@ -119,9 +120,9 @@ class SimulationConfig:
     """Share of the views that remains within the cone."""
 
     # Noise
-    empty_share: float = 0.03
-    """Share of maps that hold noise alone: the one that a molecule's map of the resolution would have."""
-    noise_slope: Range = (-1.0, 1.6)
+    empty_share: float = 0.06
+    """Share of maps that hold noise alone, never masked: the one that a molecule's map of the resolution would have."""
+    noise_slope: Range = (-1.6, 1.6)
     """Power of the rise of the noise's spectral power with spatial frequency; below 0 it falls."""
     noise_knee: Range = (0.02, 0.4)
     """Spatial frequency (1/Å) where the power is twice what it is before the rise, or after the fall; drawn log-uniformly."""

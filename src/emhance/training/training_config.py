@@ -92,6 +92,7 @@ class TrainingConfig:
             "[crops] per_map": (self.crops.per_map >= 1, "at least 1", self.crops.per_map),
             "[crops] jitter": (self.crops.jitter >= 0, "not negative", self.crops.jitter),
             "[crops] anywhere": (0 <= self.crops.anywhere <= 1, "between 0 and 1", self.crops.anywhere),
+            "[crops] around_others": (0 <= self.crops.around_others <= 1, "between 0 and 1", self.crops.around_others),
             "[crops] single_half": (0 <= self.crops.single_half <= 1, "between 0 and 1", self.crops.single_half),
             "[simulation] box": (
                 self.simulation.box >= self.crops.edge + 8 and self.simulation.box % 2 == 0,

@@ -1,11 +1,11 @@
 """How well independent data support the density at a voxel: local agreement of the two enhanced half maps, calibrated.
 
-Both half maps are enhanced alone. Around every voxel their correlation r is measured in a Gaussian window; r is the
-reliability of one half, 2 r / (1 + r) that of both together. Where there is hardly any density nothing can be supported, so
-that is multiplied by A² / (A² + A0²), with A the local root mean square of the density in units of its highest. The
-network knows what proteins look like and makes the same mistakes in both halves, so agreement overstates the truth; a
-monotone curve, fitted on simulated pairs whose truth is known, corrects that. Voxels given confidence c then correlate with
-the truth as c says.
+Both half maps are enhanced alone. Around every voxel their correlation r is measured in a Gaussian window that grows with the
+resolution: a narrower one holds too few independent values to tell agreement from chance. r is the reliability of one half,
+2 r / (1 + r) that of both together. Where there is next to no density nothing can be supported, so that is multiplied by
+A² / (A² + A0²), with A the local root mean square of the density in units of its highest. The network knows what proteins look
+like and makes the same mistakes in both halves, so agreement overstates the truth; a monotone curve, fitted on simulated pairs
+whose truth is known, corrects that. Voxels given confidence c then correlate with the truth as c says.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from emhance.maps.volume import FloatArray
 CALIBRATION = Path(__file__).with_name("calibration.json")
 """The curve that ``benchmarks/calibration.py`` fits."""
 
-WINDOW = 3.0
-"""Standard deviation of the window of the correlation in Å."""
+WINDOW = 1.0
+"""Standard deviation of the window of the correlation, in units of the resolution."""
 
-DENSITY_WINDOW = 1.5
-"""Standard deviation of the window of the density's own height in Å: about one atom."""
+WIDEST_WINDOW = 10.0
+"""It is never wider than this, Å."""
 
-DENSITY_LEVEL = 0.12
+DENSITY_WINDOW = 0.5
+"""Standard deviation of the window of the density's own height, in units of the former."""
+
+DENSITY_LEVEL = 0.02
 """A0: density of this height, as a share of the 99.9th percentile, counts half."""
 
 _SLAB = 32  # planes
@@ -65,7 +68,12 @@ def shipped_calibration() -> Calibration:
 
 
 def confidence_map(
-    enhanced1: FloatArray, enhanced2: FloatArray, *, voxel_size: float, calibration: Calibration | None = None
+    enhanced1: FloatArray,
+    enhanced2: FloatArray,
+    *,
+    voxel_size: float,
+    resolution: float,
+    calibration: Calibration | None = None,
 ) -> FloatArray:
     """Confidence of the map enhanced from both halves.
 
@@ -75,6 +83,8 @@ def confidence_map(
         Half maps, each enhanced without the other, solvent 0 and well-ordered density about 1, shape ``(nz, ny, nx)``.
     voxel_size
         Å.
+    resolution
+        Of the half maps, Å.
     calibration
         Default: the shipped one.
 
@@ -84,18 +94,18 @@ def confidence_map(
         0 to 1, same shape, float32: the correlation with the truth to expect of voxels with this value.
     """
     calibration = calibration or shipped_calibration()
-    reliability = local_reliability(enhanced1, enhanced2, voxel_size=voxel_size)
+    reliability = local_reliability(enhanced1, enhanced2, voxel_size=voxel_size, resolution=resolution)
     for plane in reliability:
         plane[...] = np.interp(plane, calibration.reliability, calibration.confidence)
     return reliability
 
 
-def local_reliability(enhanced1: FloatArray, enhanced2: FloatArray, *, voxel_size: float) -> FloatArray:
+def local_reliability(enhanced1: FloatArray, enhanced2: FloatArray, *, voxel_size: float, resolution: float) -> FloatArray:
     """Reliability, 0 to 1, that two half maps promise for the density of their mean; not yet calibrated.
 
     Computed slab by slab, so that little more than the result is held.
     """
-    sigma = WINDOW / voxel_size
+    sigma = min(WINDOW * resolution, WIDEST_WINDOW) / voxel_size
     halo = int(np.ceil(_REACH * sigma))
     sample = slice(None, None, 7)
     top = float(np.percentile(0.5 * (enhanced1.ravel()[sample] + enhanced2.ravel()[sample]), 99.9))
@@ -114,7 +124,7 @@ def local_reliability(enhanced1: FloatArray, enhanced2: FloatArray, *, voxel_siz
         variance_a = np.maximum(smooth(a * a) - mean_a**2, 0)
         variance_b = np.maximum(smooth(b * b) - mean_b**2, 0)
         r = np.clip(covariance / (np.sqrt(variance_a * variance_b) + _NOTHING), 0, 1)
-        height = smooth(np.square(0.5 * (a + b)), DENSITY_WINDOW / voxel_size)
+        height = smooth(np.square(0.5 * (a + b)), DENSITY_WINDOW * sigma)
         core = slice(first - start, first - start + _SLAB)
         result[first : first + _SLAB] = (2 * r / (1 + r) * height / (height + level**2))[core]
     return result
