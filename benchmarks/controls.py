@@ -2,8 +2,8 @@
 
     python benchmarks/controls.py --structures FOLDER [--networks tight wide highres]
 
-- noise: half maps of noise alone, its power even, falling or rising with spatial frequency. S.d. of the output over that of an
-  enhanced map.
+- noise: two half maps, or one map, of noise alone, its power even, falling or rising with spatial frequency. S.d. of the output
+  over that of an enhanced map.
 - a chain left out of the simulation, so that nothing is there: mean of the output in its place, over the mean in the molecule.
 - phases scrambled beyond 8 Å, in each half map on its own, and alike in both, which no FSC can tell from data: power of the
   output beyond 8 Å over that of the unscrambled output, and its correlation with the true detail there.
@@ -54,15 +54,15 @@ def model_of(folder: Path, name: str) -> gemmi.Model:
     return read_model(found[0])
 
 
-def enhanced(half1: Array, half2: Array, network: str) -> Array:
-    """Two half maps of 1 Å voxels, enhanced."""
-    maps = [emhance.DensityMap(half.astype(np.float32), emhance.Geometry.whole_box(half.shape, 1.0)) for half in (half1, half2)]
-    return emhance.enhance(*maps, network=network, gpus="none").map.data
+def enhanced(*maps: Array, network: str) -> Array:
+    """Two half maps, or one map, of 1 Å voxels, enhanced."""
+    given = [emhance.DensityMap(data.astype(np.float32), emhance.Geometry.whole_box(data.shape, 1.0)) for data in maps]
+    return emhance.enhance(*given, network=network, gpus="none").map.data
 
 
 def of(maps: SimulatedMaps, network: str) -> Array:
     """Simulated half maps, enhanced."""
-    return enhanced(maps.half1.numpy(), maps.half2.numpy(), network)
+    return enhanced(maps.half1.numpy(), maps.half2.numpy(), network=network)
 
 
 def noise(networks: list[str], reference: dict[str, float]) -> None:
@@ -76,9 +76,9 @@ def noise(networks: list[str], reference: dict[str, float]) -> None:
             F = scipy.fft.rfftn(np.random.default_rng(seed).standard_normal((box,) * 3).astype(np.float32))
             apply_radial(F, (box,) * 3, curve)
             halves.append(inverse_transform(F, (box,) * 3))
-        print(
-            f"| {name} | " + " | ".join(f"{enhanced(*halves, n).std() / reference[n]:.2%}" for n in networks) + " |", flush=True
-        )
+        for what, maps in (("two half maps", halves), ("one map", [0.5 * (halves[0] + halves[1])])):
+            cells = [f"{enhanced(*maps, network=n).std() / reference[n]:.2%}" for n in networks]
+            print(f"| {name}, {what} | " + " | ".join(cells) + " |", flush=True)
 
 
 def without_chain(folder: Path, networks: list[str]) -> None:
@@ -120,7 +120,7 @@ def scrambled(folder: Path, networks: list[str]) -> dict[str, float]:
         for version, pair in versions.items():
             cells = []
             for network in networks:
-                output = enhanced(*pair, network)
+                output = enhanced(*pair, network=network)
                 detail = fine(output)
                 power = float(np.square(detail).mean())
                 own.setdefault(network, power)
@@ -179,7 +179,7 @@ def simulated(folder: Path, name: str, resolution: float, **changes: float) -> S
     """Raw half maps of a part of a structure, 128 Å wide, with everything that happens to a map but processing."""
     nothing = dict.fromkeys(
         ("fsc_weighted_share", "low_pass_share", "sharpened_share", "interpolated_share", "masked_share", "outside_sphere_share",
-         "extra_density_share", "nanodisc_share", "lipids_share", "micelle_share", "moving_domain_share"), 0.0
+         "extra_density_share", "nanodisc_share", "lipids_share", "micelle_share", "moving_domain_share", "empty_share"), 0.0
     )  # fmt: skip
     config = SimulationConfig(resolution=(resolution, resolution), **{**nothing, **changes})
     atoms: Atoms = atoms_of(model_of(folder, name))

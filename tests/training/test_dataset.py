@@ -36,7 +36,9 @@ def test_crops_can_be_taken_around_ligands() -> None:
     ligand = int(np.argmax(protein.positions @ np.ones(3)))  # at one end of the molecule
     kinds[ligand], occupancies[ligand] = KINDS.index("other"), 1.0
     atoms = replace(protein, kinds=kinds, occupancies=occupancies)
-    config = SimulationConfig(box=64, resolution=(4.0, 4.0), whole=True, symmetry_share=0, neighbour_share=0, empty_share=0)
+    config = SimulationConfig(
+        box=88, shift=0, resolution=(4.0, 4.0), whole=True, symmetry_share=0, neighbour_share=0, empty_share=0
+    )
     config = replace(config, moving_domain_share=0, partial_share=0)
     around = CropConfig(edge=24, per_map=8, jitter=2, anywhere=0, around_others=1.0)
     for target in SimulatedCrops([atoms], config, around, seed=1)[2].targets[:, 0]:
