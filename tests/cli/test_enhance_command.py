@@ -40,6 +40,21 @@ def test_half_maps_in_an_enhanced_map_out(program: Program, halves: Halves, smal
         assert "NN-enhanced" in str(written.get_labels()[-1])
 
 
+def test_from_noise_there_is_an_empty_map_and_nothing_to_show(program: Program, small_network: str, tmp_path: Path) -> None:
+    halves = [
+        make_map(tmp_path / f"noise{i}.mrc", np.random.default_rng(i).standard_normal((32, 32, 32), dtype=np.float32))
+        for i in (1, 2)
+    ]
+    ended = program("enhance", *halves, "--confidence", "--report", "-o", tmp_path / "out.mrc", "-n", small_network)
+    assert ended.code == 0, ended.err
+    said = " ".join(ended.err.split())
+    assert "no more in common than noise" in said
+    assert "nothing to show: not written: out.cxc, out_report.html." in said
+    with mrcfile.open(tmp_path / "out.mrc") as written:
+        assert not written.data.any()
+    assert not {"out.cxc", "out_report.html"} & set(names(tmp_path))
+
+
 def test_the_output_has_a_name_of_its_own(program: Program, halves: Halves, small_network: str, tmp_path: Path) -> None:
     packed = tmp_path / "map.map.gz"
     packed.write_bytes(gzip.compress(halves[0].read_bytes()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from emhance.cli.half_maps import find_half2
 from emhance.cli.network_choice import check_choice, enhance_by_choice
 from emhance.config import CAUTION, EnhanceConfig, default_of, help_of
 from emhance.errors import OptionError
+
+logger = logging.getLogger("emhance")
 
 
 def _help(name: str) -> str:
@@ -119,8 +122,9 @@ def enhance_command(  # files that cannot be read are said by whoever reads them
         require_half_maps("--gate" if gate else "--confidence", half2)
     targets = [output, provenance_path(output)]
     targets += [confidence_path(output)] if confidence else []
-    targets += [script_path(output)] if confidence or report else []
-    targets += [report_path(output)] if report else []
+    shown = [script_path(output)] if confidence or report else []
+    shown += [report_path(output)] if report else []
+    targets += shown
     inputs = [path for path in (map, half2, mask) if path is not None]
     for target in targets:
         for source in inputs:
@@ -131,16 +135,19 @@ def enhance_command(  # files that cannot be read are said by whoever reads them
         if confidence and half2 is not None:
             supported = enhance_with_evidence(map, half2, mask=mask, config=config, gate=gate, progress=progress)
             supported.write(output, overwrite=overwrite)
-            sentence = supported.held_out.sentence
+            result, sentence = supported.result, supported.held_out.sentence
         else:
             result = enhance_by_choice(
                 map, half2, mask=mask, config=config, exact=reference_exact, stride=stride, progress=progress
             )
             result.write(output, overwrite=overwrite)
             sentence = ""
-    if confidence or report:
+    if shown and not result.map.data.any():
+        logger.warning("There is nothing to show: not written: %s.", ", ".join(path.name for path in shown))
+        targets, shown, sentence = [target for target in targets if target not in shown], [], ""
+    if script_path(output) in shown:
         write_script(output, overwrite=overwrite)
-    if report:
+    if report_path(output) in shown:
         write_report_of_run(provenance_path(output), overwrite=overwrite)
     if not quiet:
         written, *others = targets
