@@ -41,6 +41,9 @@ Progress = Callable[[str, int, int], None]
 MASK_REACH = 8
 """Voxels of the network's grid beyond the mask that are computed: mask normalisation keeps density to 6 Å beyond it."""
 
+LEAST_KEPT = 0.8
+"""An output that holds less than this of what its half maps have in common is warned of."""
+
 
 @dataclass(frozen=True, eq=False)
 class EnhanceResult:
@@ -370,7 +373,15 @@ def _record_recombination(reliability: Reliability, provenance: Provenance, warn
         "reliability": reliability.value,
         "data_weight": reliability.weight,
         "gain": reliability.gain,
+        "kept": reliability.kept,
     }
+    if reliability.kept is not None and reliability.kept < LEAST_KEPT:
+        warn(
+            f"The output holds only {reliability.kept:.0%} of what the two half maps have in common. The rest may be detergent, "
+            "lipids or disordered chains, or density the network missed: compare with the input, or try another network."
+        )
+    elif reliability.kept is not None:
+        logger.info("The output holds %.0f %% of what the two half maps have in common.", 100 * reliability.kept)
     if reliability.source == "default resolution":
         warn(
             "The map has no half maps and no solvent noise, so what its data support is unknown; a resolution of "

@@ -268,3 +268,16 @@ def test_little_signal_is_enough_for_half_maps_to_agree(falling: float) -> None:
     result, reliability = recombine(network_output(), data, voxel_size=VOXEL, half_difference=difference)
     assert reliability.source == "half-map FSC"
     assert result.any()
+
+
+def test_what_the_half_maps_share_beyond_the_support_is_missed() -> None:
+    """Two like balls of density, of which the network found one: half of what the half maps have in common is kept."""
+    found = np.roll(make.density(make.ball(BOX, 11), seed=0, blur=1.0, halo=0.0), -15, axis=0)
+    found = np.where(found > 0.02, found, 0).astype(np.float32)
+    other = np.roll(found, 30, axis=0)
+    for network, expected in ((found, 0.5), (found + other, 1.0)):
+        data, difference = halves(found + other, 0.1 * float(found.std()))
+        _, reliability = recombine(network.copy(), data, voxel_size=VOXEL, half_difference=difference)
+        assert reliability.kept == pytest.approx(expected, abs=0.05)
+    data, _ = halves(found, 0.1 * float(found.std()))
+    assert recombine(found.copy(), data, voxel_size=VOXEL, resolution=4.0)[1].kept is None

@@ -100,6 +100,9 @@ class Reliability:
         "no agreement" where two half maps have no more in common than noise has.
     resolution
         Å: where F falls below 0.25, which is FSC = 0.143.
+    kept
+        Share, within the support, of what the two half maps have in common in the whole box once their amplitudes are the
+        network's; None without half maps. The rest is detergent, lipids or disordered density, or what the network missed.
     """
 
     frequency: Curve
@@ -108,6 +111,7 @@ class Reliability:
     gain: Curve
     source: str
     resolution: float
+    kept: float | None = None
 
 
 def recombine(
@@ -159,6 +163,7 @@ def recombine(
         return _nothing(enhanced, frequency, "no agreement")
     noise_power = None if solvent is None else _power_within(solvent, data, workers=workers)
     del solvent
+    kept = None if half_difference is None else _kept_within(support, data, half_difference)
     weight = float(np.sum(np.square(support), dtype=np.float64))
     outline = _outline(support)
     for array in (enhanced, data, half_difference):
@@ -192,6 +197,7 @@ def recombine(
         gain=sharpening * gain,
         source=source,
         resolution=resolution_at(frequency, reliability, CROSSING),
+        kept=kept,
     )
     recombined = inverse_transform(X, shape, workers=workers)
     for plane, within in zip(recombined, outline, strict=True):
@@ -304,6 +310,16 @@ def _running_means(data: FloatArray, size: int, axis: int) -> None:
         for values in shifted[2:]:
             data += values
         data *= np.float32(1 / size)
+
+
+def _kept_within(support: FloatArray, data: FloatArray, half_difference: FloatArray) -> float:
+    """Share of the half maps' covariance that lies within the support."""
+    inside = total = 0.0
+    for within, x, d in zip(support, data, half_difference, strict=True):
+        product = (x + d) * (x - d)  # of the two half maps
+        inside += float(np.sum(within * product, dtype=np.float64))
+        total += float(np.sum(product, dtype=np.float64))
+    return min(max(inside / total, 0.0), 1.0) if total > 0 else 0.0
 
 
 def _from_half_maps(X: Spectrum, half_difference: FloatArray, power_x: Curve, *, workers: int | None) -> Curve:
