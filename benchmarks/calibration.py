@@ -7,9 +7,9 @@ src/emhance/validation/calibration.json, and then checked on half-map pairs that
 NAME_half2.mrc.gz, NAME_mask.mrc.gz, NAME_model.cif.gz), of which the fit saw nothing. The reliability diagram goes to
 docs/quality.md.
 
-The truth is the density of the atomic model as the particles show it, with all its disorder, cut at the resolution of the half-
-map FSC (0.143) behind a soft mask. Before pooling, the enhanced map and the truth of every pair are divided by their s.d. in
-the box. The calibration error is the mean over bins of |correlation - confidence|, weighted by the number of voxels, and again
+The truth is the density of the atomic model as the particles show it, with all its disorder, cut at the resolution of the
+half-map FSC (0.143) behind a soft mask. Before pooling, the enhanced map and the truth of every pair are divided by their s.d.
+in the box. The calibration error is the mean over bins of |correlation - confidence|, weighted by the number of voxels, and again
 weighted by the density in them.
 """
 
@@ -34,6 +34,7 @@ from emhance.training.atoms import read_atoms
 from emhance.training.half_maps import fsc_mask
 from emhance.training.simulation import raw_molecule, simulate
 from emhance.validation.confidence import CALIBRATION, Calibration
+from emhance.validation.fsc import HALF_MAP_THRESHOLD
 from emhance.validation.map_model import model_density
 
 SIMULATED = (
@@ -121,7 +122,7 @@ def case_of(name: str, half1: DensityMap, half2: DensityMap, truth: np.ndarray, 
     config = EnhanceConfig(network=network)
     found = enhance_with_evidence(half1, half2, config=config, calibration=IDENTITY)
     frequency, fsc = fsc_curve(half1.data * mask, half2.data * mask, half1.voxel_size)
-    truth = low_pass(truth, half1.voxel_size, resolution_at(frequency, fsc, 0.143), edge_shells=1)
+    truth = low_pass(truth, half1.voxel_size, resolution_at(frequency, fsc, HALF_MAP_THRESHOLD), edge_shells=1)
     enhanced = found.result.map.data
     correlation = np.corrcoef(enhanced.ravel(), truth.ravel())[0, 1]
     print(f"{name}: gain {found.held_out.gain:.3f}, correlation with the truth {correlation:.3f}", flush=True)
@@ -131,11 +132,11 @@ def case_of(name: str, half1: DensityMap, half2: DensityMap, truth: np.ndarray, 
 def simulated_cases(folder: Path, network: str) -> Iterator[Case]:
     for name, resolution, box in SIMULATED:
         (path,) = folder.glob(f"{name}.*")
+        atoms, geometry = read_atoms(path), Geometry.whole_box((box, box, box), 1.0)
         for variant, values in VARIANTS.items():
             ranges = {key: (value, value) for key, value in values.items()}
             config = replace(raw_molecule(resolution=resolution, box=box), **ranges, target_flexibility=1.0)
-            maps = simulate(read_atoms(path), config, torch.Generator().manual_seed(sum(map(ord, name + variant))))
-            geometry = Geometry.whole_box((box, box, box), 1.0)
+            maps = simulate(atoms, config, torch.Generator().manual_seed(sum(map(ord, name + variant))))
             half1, half2 = (DensityMap(half.numpy(), geometry) for half in (maps.half1, maps.half2))
             mask = fsc_mask(maps.molecule, 1.0).numpy()
             yield case_of(f"{name} at {resolution:g} Å, {variant}", half1, half2, maps.target.numpy(), mask, network)

@@ -241,9 +241,14 @@ def test_recombination_beats_both_network_and_data() -> None:
     assert reliability.value[coarse].min() > 0.8
 
 
+def falling_amplitudes(power: float) -> NDArray[np.float64]:
+    """Factors of the coefficients of a box with which noise's power falls with that power of the frequency."""
+    return np.maximum(shells((BOX,) * 3), 1) ** (-power / 2)
+
+
 def halves(signal: Array, noise: float, *, falling: float = 0.0) -> tuple[Array, Array]:
     """Half the sum and half the difference of two maps with noise whose power falls with that power of the frequency."""
-    fall = np.maximum(shells((BOX,) * 3), 1) ** (-falling / 2)
+    fall = falling_amplitudes(falling)
     a, b = (
         signal + noise * np.fft.ifftn(np.fft.fftn(make.noise(BOX, seed=seed).astype(np.float64)) * fall).real for seed in (3, 4)
     )
@@ -262,8 +267,7 @@ def test_half_maps_of_noise_alone_give_nothing(falling: float) -> None:
 @pytest.mark.parametrize("falling", [0.0, 1.0, 2.0])
 def test_little_signal_is_enough_for_half_maps_to_agree(falling: float) -> None:
     signal = network_output()
-    fall = np.maximum(shells((BOX,) * 3), 1) ** (-falling / 2)
-    noise = float(signal.std() / np.sqrt(np.mean(fall**2)) / make.noise(BOX, seed=3).std())
+    noise = float(signal.std() / np.sqrt(np.mean(falling_amplitudes(falling) ** 2)) / make.noise(BOX, seed=3).std())
     data, difference = halves(signal, 2 * noise, falling=falling)
     result, reliability = recombine(network_output(), data, voxel_size=VOXEL, half_difference=difference)
     assert reliability.source == "half-map FSC"

@@ -15,7 +15,7 @@ from emhance.training.dataset import (
     at_shells_of_crop,
 )
 from emhance.training.example_protein import example_protein
-from emhance.training.simulation import SimulationConfig
+from emhance.training.simulation import SimulationConfig, one_molecule
 
 
 def crops(**options: float) -> SimulatedCrops:
@@ -36,10 +36,7 @@ def test_crops_can_be_taken_around_ligands() -> None:
     ligand = int(np.argmax(protein.positions @ np.ones(3)))  # at one end of the molecule
     kinds[ligand], occupancies[ligand] = KINDS.index("other"), 1.0
     atoms = replace(protein, kinds=kinds, occupancies=occupancies)
-    config = SimulationConfig(
-        box=88, shift=0, resolution=(4.0, 4.0), whole=True, symmetry_share=0, neighbour_share=0, empty_share=0
-    )
-    config = replace(config, moving_domain_share=0, partial_share=0)
+    config = replace(one_molecule(resolution=4.0, box=88, voxel_size=1.0), moving_domain_share=0.0, partial_share=0.0)
     around = CropConfig(edge=24, per_map=8, jitter=2, anywhere=0, around_others=1.0)
     for target in SimulatedCrops([atoms], config, around, seed=1)[2].targets[:, 0]:
         highest = np.unravel_index(int(target.argmax()), target.shape)

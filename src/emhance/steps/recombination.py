@@ -257,8 +257,7 @@ def _agreement(power_x: Curve, power_d: Curve, coefficients: Curve) -> float:
     # h1 = X + D, h2 = X - D: P_X - P_D is their covariance, P_X + P_D the mean of their powers P1 and P2, never less than the
     # root of P1 P2. Over n coefficients, in pairs that say the same, a covariance of independent maps has the variance P1 P2 / n.
     variance = (power_x + power_d) ** 2 / coefficients
-    octaves = 2 ** np.arange(int(np.log2(len(power_x))) + 1)
-    octaves = octaves[octaves < len(power_x)]
+    octaves = 2 ** np.arange((len(power_x) - 1).bit_length())
     covariance, variance = (np.add.reduceat(curve, octaves) for curve in (power_x - power_d, variance))
     return float(np.max(covariance / np.sqrt(np.maximum(variance, 1e-60))))
 
