@@ -22,6 +22,7 @@ from emhance.maps.fourier import fsc_curve, fsc_mean
 from emhance.network.inference import infer
 from emhance.network.weights import load_network
 from emhance.steps import recombination
+from emhance.steps.restoration import restore
 from emhance.training.atoms import read_atoms
 from emhance.training.simulation import SimulationConfig, simulate
 
@@ -67,7 +68,8 @@ def cases(folder: Path, network: str, number: int) -> list[Case]:
         except AtomicModelError:
             continue
         data, difference = (0.5 * (maps.half1 + maps.half2)).numpy(), (0.5 * (maps.half1 - maps.half2)).numpy()
-        output = infer(module, data)
+        known = {"resolution": maps.resolution} if masked else {"half_difference": difference}
+        output = infer(module, restore(data, voxel_size=1.0, **known).data)
         found.append(Case(output, data, None if masked else difference, maps.truth.numpy(), maps.resolution))
         if len(found) == number:
             break

@@ -1,4 +1,4 @@
-"""The story of an enhancement, start here: read, normalise, resample, infer, recombine, clean, write.
+"""The story of an enhancement, start here: read, normalise, restore, resample, infer, recombine, clean, write.
 
 result = enhance("half1.mrc", "half2.mrc")
 result.write("enhanced.mrc")
@@ -30,6 +30,7 @@ from emhance.provenance import Provenance
 from emhance.steps.cleaning import clean
 from emhance.steps.normalization import NormalizationResult, normalize
 from emhance.steps.recombination import Reliability, recombine
+from emhance.steps.restoration import restore
 
 logger = logging.getLogger("emhance")
 
@@ -150,14 +151,27 @@ def enhance(
     with provenance.timed("normalize"):
         normalized = _normalize(density, inside, config, provenance, warn)
         data = normalized.data
-        packed = None if half_difference is None else _Packed.of(half_difference, normalized.scale)
-        del half_difference
+        if half_difference is not None:
+            normalized.scale_difference(half_difference)
     geometry, labels, name = density.geometry, density.labels, density.name
     del density
+    with provenance.timed("restore"):
+        restored = restore(
+            data,
+            voxel_size=geometry.voxel_size,
+            half_difference=half_difference,
+            noise=not normalized.from_density,
+            resolution=config.resolution,
+            workers=workers,
+        )
+        provenance.restoration = {"source": restored.source, "signal_share": restored.signal_share}
+        packed = None if half_difference is None else _Packed.of(half_difference)
+        del half_difference
 
     with provenance.timed("resample"):
         plan = plan_resampling(geometry.shape, geometry.voxel_size, network.card.voxel_size)
-        resampled = plan.forward(data, workers=workers)
+        resampled = plan.forward(restored.data, workers=workers)
+        del restored
     with provenance.timed("network"), cpu_threads(workers):
         running = InferenceConfig(
             devices=tuple(devices), precision=precision, batch_size=config.batch_size, tile_size=config.tile_size
@@ -209,11 +223,11 @@ class _Packed:
     scale: np.float32
 
     @classmethod
-    def of(cls, half_difference: FloatArray, scale: float) -> _Packed:
-        """Pack ``half_difference * scale``; the array is overwritten."""
+    def of(cls, half_difference: FloatArray) -> _Packed:
+        """Pack an array, which is overwritten."""
         largest = np.float32(max(float(half_difference.max()), -float(half_difference.min())))
         half_difference /= largest
-        return cls(half_difference.astype(np.float16), np.float32(scale) * largest)
+        return cls(half_difference.astype(np.float16), largest)
 
     def unpacked(self) -> FloatArray:
         """The array again, float32."""
@@ -349,7 +363,7 @@ def _normalize(
         raise NormalizationError(f"{density.name}: {error}") from error
     if result.message:
         warn(result.message)
-    provenance.normalization = {key: value for key, value in vars(result).items() if key not in ("data", "message")}
+    provenance.normalization = {key: value for key, value in vars(result).items() if key not in ("data", "message", "weight")}
     return result
 
 

@@ -34,6 +34,8 @@ class Provenance:
         Name, version, voxel size (Å) and SHA-256 of the weights.
     normalization
         Mode, noise mean and s.d. in the map's units, offset and scale.
+    restoration
+        What told signal from noise before the network saw the map, and the share of the box the signal fills.
     recombination
         Source, resolution (Å), and per shell: frequency (1/Å), reliability, data_weight and gain; empty when off.
     cleaning
@@ -52,6 +54,7 @@ class Provenance:
     inputs: list[dict[str, Any]] = field(default_factory=list)
     network: dict[str, Any] = field(default_factory=dict)
     normalization: dict[str, Any] = field(default_factory=dict)
+    restoration: dict[str, Any] = field(default_factory=dict)
     recombination: dict[str, Any] = field(default_factory=dict)
     cleaning: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)

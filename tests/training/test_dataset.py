@@ -51,6 +51,21 @@ def test_one_half_map_is_less_reliable_than_the_mean_of_two() -> None:
     np.testing.assert_allclose(single[middle], (both / (2 - both))[middle], rtol=0.1)
 
 
+def test_maps_are_shown_as_they_are_restored_or_cut_at_a_stated_resolution() -> None:
+    as_is = crops(unrestored=1.0, stated=0.0)[3].inputs
+    of_halves = crops(unrestored=0.0, stated=0.0, single_half=0.0)[3].inputs
+    stated = crops(unrestored=0.0, stated=1.0, single_half=0.0)[3].inputs
+    for other in (of_halves, stated):
+        assert correlation(as_is, other) > 0.3  # the same places of the same map
+    # Without half maps nothing but the resolution is known, 4 Å; noise within it stays.
+    assert 0.5 < correlation(of_halves, stated) < 0.999
+    assert 0.2 < float(of_halves.max()) < 5
+
+
+def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+
+
 def test_curves_keep_their_frequencies_in_a_crop() -> None:
     curve = torch.arange(65.0) / 128  # the spatial frequency itself, in 1/voxel
     cropped = at_shells_of_crop(curve, 128, 32)

@@ -45,6 +45,8 @@ class NormalizationResult:
         Whether the density itself set the scale, rather than noise.
     message
         What the user should know: why automatic normalisation found no noise, and what else there is.
+    weight
+        What mask normalisation multiplied the map by, 0 to 1, same shape; None in other modes.
     """
 
     data: FloatArray
@@ -56,10 +58,17 @@ class NormalizationResult:
     density: float
     from_density: bool
     message: str | None = None
+    weight: FloatArray | None = None
 
     def apply(self, data: FloatArray) -> FloatArray:
         """Bring another map, such as a half map, to the same scale; nothing is faded out."""
         return _scale(data, self.offset, self.scale)
+
+    def scale_difference(self, difference: FloatArray) -> None:
+        """Bring a difference of two maps to the same scale, in place, and fade it out as the map was."""
+        difference *= np.float32(self.scale)
+        if self.weight is not None:
+            difference *= self.weight
 
 
 def normalize(
@@ -164,9 +173,9 @@ def _normalize_in_mask(data: FloatArray, mask: BoolArray | None, voxel_size: flo
     density = float(np.percentile(sample_voxels(near[inside]), DENSITY_PERCENTILE))
     offset = float(np.median(around)) if around.size else float(np.percentile(near[inside], 25))
     result = _with_density(near, "mask", offset, density, None)
-    faded = np.zeros_like(data)
-    faded[box] = result.data * weight
-    return replace(result, data=faded)
+    faded, whole = np.zeros_like(data), np.zeros(data.shape, np.float32)
+    faded[box], whole[box] = result.data * weight, weight
+    return replace(result, data=faded, weight=whole)
 
 
 def _with_noise(data: FloatArray, mode: Normalization, mean: float, std: float, density: float) -> NormalizationResult:

@@ -16,8 +16,6 @@ F = 1 - P_noise / P_X', with the noise spectrum measured in the solvent; failing
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +34,8 @@ from emhance.maps.fourier import (
     shell_sums,
 )
 from emhance.maps.volume import FloatArray
+from emhance.steps.reliability import CROSSING, from_resolution, lost_beyond_crossing, power_within, solvent_window
+from emhance.steps.smoothing import smooth
 
 DEFAULT_RESOLUTION = 4.0
 """Å; where the reliability of a single map falls when it has no solvent noise and no resolution was given."""
@@ -59,13 +59,6 @@ SUPPORT_EDGE = 3.0
 OUTLINE_STEEPNESS = 8
 """The output fades out where the support falls from one over this to 0."""
 
-SOLVENT_DISTANCE = 6.0
-"""Solvent noise is measured this far from the support and farther, Å."""
-
-SMALLEST_SOLVENT = 0.02
-"""Share of the box that must be solvent for its noise spectrum to be measured."""
-
-
 DATA_WEIGHT, DATA_POWER = 0.8, 0.25
 """w = 0.8 F^0.25: near the weights that bring Y closest to the truth on simulated maps (`benchmarks/recombination.py`). Even
 where F is 1 they leave the network a fifth: what disorder and optics took from both half maps, no FSC sees."""
@@ -76,9 +69,6 @@ weaker shells of a very smooth output would drown in what leaks from the coarse 
 
 LEAST_SIGNIFICANCE = 5.0
 """Half maps that agree in no octave of spatial frequency by more standard deviations than this hold nothing but noise."""
-
-CROSSING = 0.25
-"""F of the resolution: FSC = 0.143."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +147,11 @@ def recombine(
 
     solvent = None
     if half_difference is None and noise:
-        solvent = _solvent_window(data, support, voxel_size=voxel_size)
+        solvent = solvent_window(data, support, voxel_size=voxel_size)
     sharpening, significance = _network_amplitudes(enhanced, data, half_difference, workers=workers)
     if significance < LEAST_SIGNIFICANCE:
         return _nothing(enhanced, frequency, "no agreement")
-    noise_power = None if solvent is None else _power_within(solvent, data, workers=workers)
+    noise_power = None if solvent is None else power_within(solvent, data, workers=workers)
     del solvent
     kept = None if half_difference is None else _kept_within(support, data, half_difference)
     weight = float(np.sum(np.square(support), dtype=np.float64))
@@ -180,7 +170,7 @@ def recombine(
         source = "solvent noise"
     else:
         at = resolution if resolution is not None else DEFAULT_RESOLUTION
-        reliability = _from_resolution(frequency, at)
+        reliability = from_resolution(frequency, at)
         source = "stated resolution" if resolution is not None else "default resolution"
 
     N: Spectrum = scipy.fft.rfftn(enhanced, workers=workers)
@@ -266,7 +256,7 @@ def support_of(enhanced: FloatArray, *, voxel_size: float, workers: int | None =
     """Where the network sees density: 0 to 1 with a soft edge, same shape; `workers` is the number of threads."""
     top = float(np.percentile(enhanced.ravel()[::7], 99.9))
     support = enhanced.copy()
-    _smooth(support, SUPPORT_SMOOTHING / voxel_size, workers)
+    smooth(support, SUPPORT_SMOOTHING / voxel_size, workers)
     _softly_above(support, max(SMOOTHED_LEVEL * top, SUPPORT_FLOOR), voxel_size, workers)
     near = enhanced.copy()
     _softly_above(near, max(SUPPORT_LEVEL * top, SUPPORT_FLOOR), voxel_size, workers)
@@ -280,35 +270,10 @@ def _softly_above(values: FloatArray, level: float, voxel_size: float, workers: 
     values *= 2.0 / level
     values -= 1.5
     np.clip(values, 0.0, 1.0, out=values)
-    _smooth(values, SUPPORT_EDGE / voxel_size, workers)
+    smooth(values, SUPPORT_EDGE / voxel_size, workers)
     # The softened edge is drawn outwards, so that the support loses nothing of what it encloses.
     values *= 1.5
     np.minimum(values, 1.0, out=values)
-
-
-def _smooth(data: FloatArray, width: float, workers: int | None) -> None:
-    """Two running means of an odd width near `width` voxels, in place: nearly a Gaussian of 0.4 of the width, but cheap."""
-    size = 2 * round((width - 1) / 2) + 1
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for axis in (0, 1, 2):
-            # Lines along one axis know nothing of each other: each thread takes some of them.
-            parts = np.array_split(data, 16, axis=1 if axis == 0 else 0)
-            list(pool.map(lambda part, axis=axis: _running_means(part, size, axis), parts))
-
-
-def _running_means(data: FloatArray, size: int, axis: int) -> None:
-    # Sums of shifted planes: for windows this small several times faster than filtering line by line.
-    if size == 1:
-        return
-    before = (slice(None),) * axis
-    edges = [(size // 2, size // 2) if i == axis else (0, 0) for i in range(3)]
-    for _ in range(2):
-        padded = np.pad(data, edges, mode="edge")
-        shifted = [padded[(*before, slice(k, k + data.shape[axis]))] for k in range(size)]
-        np.add(shifted[0], shifted[1], out=data)
-        for values in shifted[2:]:
-            data += values
-        data *= np.float32(1 / size)
 
 
 def _kept_within(support: FloatArray, data: FloatArray, half_difference: FloatArray) -> float:
@@ -329,38 +294,7 @@ def _from_half_maps(X: Spectrum, half_difference: FloatArray, power_x: Curve, *,
     # h1 = X + D, h2 = X - D
     scale = np.sqrt(np.maximum((power_x + power_d) ** 2 - 4 * cross**2, 1e-60))
     fsc = np.clip((power_x - power_d) / scale, 0, 1)
-    return _lost_beyond_crossing(np.asarray(2 * fsc / (1 + fsc)))
-
-
-def _lost_beyond_crossing(value: Curve) -> Curve:
-    """Let F fall like a Gaussian at least, and never rise again, from where three shells' mean is first below `CROSSING`.
-
-    Farther out half maps often agree again for another reason: a low-pass, a mask or an interpolation that both went through.
-    """
-    lost = np.flatnonzero(np.convolve(value, np.ones(3) / 3, "valid")[3:] < CROSSING)
-    if not len(lost):
-        return value
-    crossing = int(lost[0]) + 3
-    beyond = np.arange(crossing, len(value)) / crossing
-    falling = np.minimum(np.minimum.accumulate(value[crossing:]), CROSSING ** (beyond**2))
-    return np.concatenate([value[:crossing], falling])
-
-
-def _solvent_window(data: FloatArray, support: FloatArray, *, voxel_size: float) -> FloatArray | None:
-    """Where the solvent's noise can be measured, 0 to 0.5 with a soft edge; None where there is too little solvent."""
-    reach = SOLVENT_DISTANCE / voxel_size
-    window = ndimage.uniform_filter(support, size=2 * int(np.ceil(reach)) + 1, mode="nearest")
-    solvent = (window < 1e-4) & (data != 0)  # voxels set to exactly the background hold no noise
-    window = ndimage.gaussian_filter(solvent.astype(np.float32), 2.0 / voxel_size, mode="nearest")
-    window[window < 0.5] = 0  # only well inside, so that the edge is soft and no molecule is seen
-    window -= 0.5 * (window > 0)
-    return None if np.count_nonzero(window) < SMALLEST_SOLVENT * data.size else window
-
-
-def _power_within(window: FloatArray, data: FloatArray, *, workers: int | None) -> Curve:
-    """Power per voxel and shell within a window."""
-    W: Spectrum = scipy.fft.rfftn(data * window, workers=workers)
-    return shell_sums(W, data.shape) / float(np.sum(np.square(window), dtype=np.float64))
+    return lost_beyond_crossing(np.asarray(2 * fsc / (1 + fsc)))
 
 
 def _from_noise(noise_power: Curve, power: Curve) -> Curve:
@@ -370,9 +304,3 @@ def _from_noise(noise_power: Curve, power: Curve) -> Curve:
     end = int(lost[0]) + 3 if len(lost) else len(value)
     falling = np.maximum.accumulate(value[:end][::-1])[::-1]
     return np.concatenate([np.clip(falling, 0, 1), np.zeros(len(value) - end)])
-
-
-def _from_resolution(frequency: Curve, resolution: float) -> Curve:
-    """A step at the resolution, softened over a tenth of it; F = 0.5 there."""
-    edge = 0.05 / resolution
-    return np.asarray(1 / (1 + np.exp(np.clip((frequency - 1 / resolution) / edge, -50, 50))))

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from emhance.errors import AtomicModelError
+from emhance.steps.restoration import restore
 from emhance.training.atoms import Atoms
 from emhance.training.simulation import SimulatedMaps, SimulationConfig, simulate
 
@@ -34,8 +35,12 @@ class CropConfig:
     around_others: float = 0.15
     """Share of the other crops that are centred, within the jitter, on an atom that is neither protein nor nucleic acid, where
     a simulated map holds any: ligands, glycans, lipids and ions are a small part of most models."""
-    single_half: float = 0.15
+    single_half: float = 0.2
     """Share of maps of which half map 1 alone is the input."""
+    stated: float = 0.2
+    """Share of maps of which nothing but a resolution is known, within 8 %; else half maps or solvent tell what is noise."""
+    unrestored: float = 0.1
+    """Share of maps the network sees as they are, because nothing is known of their noise."""
     target: str = "tight"
     """Which target: tight or wide."""
 
@@ -93,6 +98,7 @@ class SimulatedCrops(Dataset[Crops]):
         maps = self._simulated(generator)
         half = self._number(generator) < self._crops.single_half
         data = maps.half1 if half else 0.5 * (maps.half1 + maps.half2)
+        shown = self._shown(data, maps, half, generator)
         target = maps.wide_target if self._crops.target == "wide" else maps.target
         F = maps.reliability / (2 - maps.reliability) if half else maps.reliability  # of one half map it is the FSC itself
         reliability = at_shells_of_crop(F, self._simulation.box, self._crops.edge).expand(self._crops.per_map, -1)
@@ -101,9 +107,27 @@ class SimulatedCrops(Dataset[Crops]):
         for _ in range(self._crops.per_map):
             corner = self._corner(inside, maps.others, generator)
             cut = tuple(slice(c, c + self._crops.edge) for c in corner)
-            inputs.append(data[cut])
+            inputs.append(shown[cut])
             targets.append(target[cut])
         return Crops(torch.stack(inputs)[:, None], torch.stack(targets)[:, None], reliability)
+
+    def _shown(self, data: Tensor, maps: SimulatedMaps, half: bool, generator: torch.Generator) -> Tensor:
+        """What the network sees of a map; see `emhance.steps.restoration`."""
+        known = self._number(generator)
+        stated = maps.resolution * (0.92 + 0.16 * self._number(generator))
+        if known < self._crops.unrestored:
+            return data
+        paired = not half and known >= self._crops.unrestored + self._crops.stated
+        measured = half and known >= self._crops.unrestored + self._crops.stated
+        restored = restore(
+            data.cpu().numpy(),
+            voxel_size=self._simulation.voxel_size,
+            half_difference=(0.5 * (maps.half1 - maps.half2)).cpu().numpy() if paired else None,
+            noise=measured and not maps.log["masked"],
+            resolution=stated,
+            workers=1,
+        )
+        return torch.from_numpy(restored.data).to(data.device)
 
     def _simulated(self, generator: torch.Generator) -> SimulatedMaps:
         for _ in range(20):

@@ -9,18 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from emhance.config import Normalization
 from emhance.errors import AtomicModelError, GeometryError, OptionError
 from emhance.maps.fourier import fsc_curve, shell_frequencies
 from emhance.maps.masks import check_binary_mask
 from emhance.maps.mrc import read_map
 from emhance.maps.resampling import ResamplingPlan, plan_resampling
 from emhance.maps.volume import DensityMap, FloatArray, Geometry, require_same_geometry
-from emhance.steps.normalization import BoolArray, NormalizationResult, normalize
-from emhance.training.atoms import read_atoms
+from emhance.steps.normalization import BoolArray, normalize
+from emhance.steps.reliability import from_resolution
+from emhance.steps.restoration import restore
+from emhance.training.atoms import KINDS, read_atoms
 from emhance.training.dataset import CropConfig, Crops, at_shells_of_crop, mixed_seed
 from emhance.training.grids import frequencies_squared, to_map
 from emhance.training.scattering import density_transform
@@ -149,12 +153,15 @@ class PreparedPair:
         Density of the atomic model, at the map's resolution; well-ordered density is about 1.
     atoms
         Voxels with density of an atom, shape ``(n, 3)``.
+    others
+        Voxels of the atoms that are neither protein nor nucleic acid, shape ``(m, 3)``.
     """
 
     inputs: list[Tensor]
     reliability: list[Tensor]
     target: Tensor
     atoms: Tensor
+    others: Tensor
 
 
 def prepare_pair(pair: Pair, *, voxel_size: float, masked: bool) -> PreparedPair:
@@ -186,11 +193,9 @@ def prepare_pair(pair: Pair, *, voxel_size: float, masked: bool) -> PreparedPair
             f"{2 * geometry.voxel_size:.3g} Å."
         )
     inside = _inside(pair, maps[0]) if masked else None
-    data = maps[0].data if len(maps) == 1 else np.float32(0.5) * (maps[0].data + maps[1].data)
     plan = plan_resampling(geometry.shape, geometry.voxel_size, voxel_size)
-    seen = [data, *(m.data for m in maps)] if len(maps) == 2 else [data]
-    inputs = [_resampled(_normalized(values, inside, geometry).data, plan) for values in seen]
-    target = _target(pair, geometry, plan)
+    inputs = [_resampled(_shown(values, inside, geometry, pair.resolution), plan) for values in _seen(maps)]
+    target, others = _target(pair, geometry, plan)
     atoms = target > NEAR_ATOMS
     if int(atoms.sum()) < 100:
         raise AtomicModelError(
@@ -204,9 +209,10 @@ def prepare_pair(pair: Pair, *, voxel_size: float, masked: bool) -> PreparedPair
         )
     return PreparedPair(
         [torch.from_numpy(values) for values in inputs],
-        _reliabilities(inputs, atoms, pair.resolution, plan.voxel_size),
+        _reliabilities([_resampled(m.data, plan) for m in maps], atoms, pair.resolution, plan.voxel_size),
         torch.from_numpy(target),
         torch.from_numpy(np.argwhere(atoms)),
+        torch.from_numpy(others),
     )
 
 
@@ -216,8 +222,32 @@ def _inside(pair: Pair, density: DensityMap) -> BoolArray:
     return check_binary_mask(read_map(pair.mask, need_voxel_size=False, allow_constant=True), density)
 
 
-def _normalized(data: FloatArray, inside: BoolArray | None, geometry: Geometry) -> NormalizationResult:
-    return normalize(data, mode="auto" if inside is None else "mask", mask=inside, voxel_size=geometry.voxel_size)
+def _seen(maps: list[DensityMap]) -> list[tuple[FloatArray, FloatArray | None]]:
+    """A map; or the mean of the half maps with half their difference, and every half map alone."""
+    values = [m.data for m in maps]
+    if len(values) == 1:
+        return [(values[0], None)]
+    first, second = values
+    half = np.float32(0.5)
+    return [(half * (first + second), half * (first - second)), (first, None), (second, None)]
+
+
+def _shown(
+    values: tuple[FloatArray, FloatArray | None], inside: BoolArray | None, geometry: Geometry, resolution: float
+) -> FloatArray:
+    """What the network sees of a map, as in `emhance.enhance`."""
+    data, half_difference = values
+    mode: Normalization = "auto" if inside is None else "mask"
+    normalized = normalize(data, mode=mode, mask=inside, voxel_size=geometry.voxel_size)
+    if half_difference is not None:
+        normalized.scale_difference(half_difference)
+    return restore(
+        normalized.data,
+        voxel_size=geometry.voxel_size,
+        half_difference=half_difference,
+        noise=not normalized.from_density,
+        resolution=resolution,
+    ).data
 
 
 def _resampled(data: FloatArray, plan: ResamplingPlan) -> FloatArray:
@@ -226,8 +256,8 @@ def _resampled(data: FloatArray, plan: ResamplingPlan) -> FloatArray:
     return np.ascontiguousarray(plan.forward(data)[once])
 
 
-def _target(pair: Pair, geometry: Geometry, plan: ResamplingPlan) -> FloatArray:
-    """What `emhance.training.simulation` calls the tight target, on the network's grid."""
+def _target(pair: Pair, geometry: Geometry, plan: ResamplingPlan) -> tuple[FloatArray, NDArray[np.int64]]:
+    """What `emhance.training.simulation` calls the tight target, on the network's grid, and its voxels of "other" atoms."""
     atoms = read_atoms(pair.atomic_model)
     corner = np.array(first_voxel(geometry), dtype=np.float32)
     edges = np.array(geometry.shape) * geometry.voxel_size
@@ -254,17 +284,16 @@ def _target(pair: Pair, geometry: Geometry, plan: ResamplingPlan) -> FloatArray:
     s2 = frequencies_squared(n, voxel, transform.device)
     transform *= torch.rsqrt(1 + (s2 * (0.9 * pair.resolution) ** 2) ** 4)
     values = to_map(transform)[:nz, :ny, :nx].clamp(min=0) / SOLVENT_FREE_DENSITY
-    return np.ascontiguousarray(values.numpy())
+    others = np.rint(positions[keep & (atoms.kinds == KINDS.index("other"))] / voxel).astype(np.int64)
+    return np.ascontiguousarray(values.numpy()), others
 
 
-def _reliabilities(inputs: list[FloatArray], atoms: BoolArray, resolution: float, voxel_size: float) -> list[Tensor]:
+def _reliabilities(maps: list[FloatArray], atoms: BoolArray, resolution: float, voxel_size: float) -> list[Tensor]:
     """F of every input: from the half maps' FSC near the atoms, or a step at the resolution for a map alone."""
-    if len(inputs) == 1:
-        frequency = shell_frequencies(atoms.shape, voxel_size)
-        edge = 0.05 / resolution
-        return [torch.from_numpy(1 / (1 + np.exp(np.clip((frequency - 1 / resolution) / edge, -50, 50)))).float()]
+    if len(maps) == 1:
+        return [torch.from_numpy(from_resolution(shell_frequencies(atoms.shape, voxel_size), resolution)).float()]
     near = np.minimum(2 * gaussian_filter(atoms.astype(np.float32), 3.0 / voxel_size), 1)
-    _, fsc = fsc_curve(inputs[1] * near, inputs[2] * near, voxel_size)
+    _, fsc = fsc_curve(maps[0] * near, maps[1] * near, voxel_size)
     alone = torch.from_numpy(np.clip(fsc, 0, 1)).float()
     return [2 * alone / (1 + alone), alone, alone]
 
@@ -314,7 +343,8 @@ class PairCrops(Dataset[Crops]):
             if rng.random() < self._crops.anywhere:
                 corner = [int(rng.integers(0, n - edge + 1)) for n in data.shape]
             else:
-                centre = pair.atoms[rng.integers(len(pair.atoms))].tolist()
+                centres = pair.others if rng.random() < self._crops.around_others and len(pair.others) else pair.atoms
+                centre = centres[rng.integers(len(centres))].tolist()
                 wanted = [c + int(rng.integers(-jitter, jitter + 1)) - edge // 2 for c in centre]
                 corner = [min(max(c, 0), n - edge) for c, n in zip(wanted, data.shape, strict=True)]
             cut = tuple(slice(c, c + edge) for c in corner)

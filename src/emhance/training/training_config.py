@@ -94,6 +94,12 @@ class TrainingConfig:
             "[crops] anywhere": (0 <= self.crops.anywhere <= 1, "between 0 and 1", self.crops.anywhere),
             "[crops] around_others": (0 <= self.crops.around_others <= 1, "between 0 and 1", self.crops.around_others),
             "[crops] single_half": (0 <= self.crops.single_half <= 1, "between 0 and 1", self.crops.single_half),
+            "[crops] stated": (0 <= self.crops.stated <= 1, "between 0 and 1", self.crops.stated),
+            "[crops] unrestored": (
+                0 <= self.crops.unrestored <= 1 - self.crops.stated,
+                "between 0 and what [crops] stated leaves",
+                self.crops.unrestored,
+            ),
             "[simulation] box": (
                 self.simulation.box >= self.crops.edge + 8 and self.simulation.box % 2 == 0,
                 f"even, and 8 more than the crops' edge of {self.crops.edge} or larger",
