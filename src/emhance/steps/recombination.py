@@ -147,7 +147,7 @@ def recombine(
 
     solvent = None
     if half_difference is None and noise:
-        solvent = solvent_window(data, support, voxel_size=voxel_size)
+        solvent = solvent_window(data, support, voxel_size=voxel_size, workers=workers)
     sharpening, significance = _network_amplitudes(enhanced, data, half_difference, workers=workers)
     if significance < LEAST_SIGNIFICANCE:
         return _nothing(enhanced, frequency, "no agreement")

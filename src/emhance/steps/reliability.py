@@ -8,9 +8,13 @@ from scipy import ndimage
 
 from emhance.maps.fourier import Curve, Spectrum, shell_sums
 from emhance.maps.volume import FloatArray
+from emhance.steps.smoothing import smooth
 
 SOLVENT_DISTANCE = 6.0
 """Solvent noise is measured this far from the support and farther, Å."""
+
+SOLVENT_EDGE = 5.0
+"""Width over which the edge of that solvent is softened, Å."""
 
 SMALLEST_SOLVENT = 0.02
 """Share of the box that must be solvent for its noise spectrum to be measured."""
@@ -33,12 +37,13 @@ def lost_beyond_crossing(value: Curve) -> Curve:
     return np.concatenate([value[:crossing], falling])
 
 
-def solvent_window(data: FloatArray, support: FloatArray, *, voxel_size: float) -> FloatArray | None:
+def solvent_window(data: FloatArray, support: FloatArray, *, voxel_size: float, workers: int | None) -> FloatArray | None:
     """Where the solvent's noise can be measured, 0 to 0.5 with a soft edge; None where there is too little solvent."""
     reach = SOLVENT_DISTANCE / voxel_size
     window = ndimage.uniform_filter(support, size=2 * int(np.ceil(reach)) + 1, mode="nearest")
     solvent = (window < 1e-4) & (data != 0)  # voxels set to exactly the background hold no noise
-    window = ndimage.gaussian_filter(solvent.astype(np.float32), 2.0 / voxel_size, mode="nearest")
+    window = solvent.astype(np.float32)
+    smooth(window, SOLVENT_EDGE / voxel_size, workers)
     window[window < 0.5] = 0  # only well inside, so that the edge is soft and no molecule is seen
     window -= 0.5 * (window > 0)
     return None if np.count_nonzero(window) < SMALLEST_SOLVENT * data.size else window

@@ -184,7 +184,7 @@ def restore(
     if half_difference is not None:
         D = scipy.fft.rfftn(half_difference, workers=workers)
         noise_power, source = shell_sums(D, shape) * unit, "half-map FSC"
-    elif noise and (window := solvent_window(data, _dense(data, voxel_size, workers), voxel_size=voxel_size)) is not None:
+    elif noise and (window := _solvent(data, voxel_size, workers)) is not None:
         filled = np.count_nonzero(data) / data.size
         noise_power, source = power_within(window, data, workers=workers) * (unit * data.size * filled), "solvent noise"
     elif resolution is not None:
@@ -222,13 +222,26 @@ def restore(
     return Restored(restored, source, signal_share)
 
 
+def _solvent(data: FloatArray, voxel_size: float, workers: int | None) -> FloatArray | None:
+    """Where a single map's noise can be measured; see `solvent_window`."""
+    return solvent_window(data, _dense(data, voxel_size, workers), voxel_size=voxel_size, workers=workers)
+
+
 def _dense(data: FloatArray, voxel_size: float, workers: int | None) -> FloatArray:
     """Where density stands out of the noise at low resolution, 0 or 1: generous, for nothing but solvent is to be measured."""
-    averaged = data.copy()
-    smooth(averaged, DENSE_WIDTH / voxel_size, workers)
+    edge = max(1, round(DENSE_WIDTH / 4 / voxel_size))
+    averaged = data
+    for axis, length in enumerate(data.shape):
+        starts = np.arange(0, length, edge)
+        counts = np.diff(np.append(starts, length)).reshape([-1 if k == axis else 1 for k in range(3)])
+        averaged = np.asarray(np.add.reduceat(averaged, starts, axis=axis) / counts, dtype=np.float32)
+    smooth(averaged, DENSE_WIDTH / (edge * voxel_size), workers)
     below = averaged[averaged < 0]
-    level = DENSE_LEVEL * 1.4826 * float(np.median(-below[:: 1 + len(below) // 100_000])) if len(below) else 0.0
-    return np.asarray(averaged > level, dtype=np.float32)
+    level = DENSE_LEVEL * 1.4826 * float(np.median(-below)) if len(below) else 0.0
+    dense = np.asarray(averaged > level, dtype=np.float32)
+    for axis, length in enumerate(data.shape):
+        dense = np.take(dense, np.arange(length) // edge, axis=axis)
+    return dense
 
 
 def _mean_squares(values: FloatArray, edge: int) -> NDArray[np.float64]:
