@@ -53,6 +53,10 @@ def test_from_noise_there_is_an_empty_map_and_nothing_to_show(program: Program, 
     with mrcfile.open(tmp_path / "out.mrc") as written:
         assert not written.data.any()
     assert not {"out.cxc", "out_report.html"} & set(names(tmp_path))
+    later = program("report", tmp_path)
+    assert later.code == 0
+    assert "out.json: nothing was found" in " ".join(later.err.split())
+    assert "out_report.html" not in names(tmp_path)
 
 
 def test_the_output_has_a_name_of_its_own(program: Program, halves: Halves, small_network: str, tmp_path: Path) -> None:

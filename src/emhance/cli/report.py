@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from emhance.cli.console import set_verbosity
+
+logger = logging.getLogger("emhance")
 
 
 def report_command(
@@ -17,9 +20,12 @@ def report_command(
 ) -> None:
     """Write a report beside every enhanced map in a folder: one HTML file each, to be opened offline or mailed."""
     set_verbosity(quiet=quiet, verbose=0)
-    from emhance.report.folder import find_runs, write_report_of_run
+    from emhance.report.folder import find_runs, is_empty, write_report_of_run
 
     for run in find_runs(folder):
+        if is_empty(run):
+            logger.warning("%s: nothing was found in this map, so there is nothing to show; its JSON file says why.", run.name)
+            continue
         written = write_report_of_run(run, overwrite=overwrite)
         if not quiet:
             typer.echo(f"Wrote {written}.")

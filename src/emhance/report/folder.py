@@ -19,6 +19,9 @@ from emhance.validation.validate import ValidationResult, validate
 
 MAP_SUFFIXES = (".mrc", ".map", ".ccp4", ".mrc.gz", ".map.gz", ".mrc.bz2", ".map.bz2")
 
+NOTHING_FOUND = ("no support", "no agreement")
+"""Sources of a `Reliability` whose map is empty."""
+
 
 def report_path(output: Path) -> Path:
     """Where the report of the map written to `output` lies: ``map.mrc`` has ``map_report.html``."""
@@ -38,6 +41,12 @@ def find_runs(folder: Path) -> list[Path]:
     if not runs:
         raise OutputError(f"{folder} holds no map enhanced by emhance with its JSON file; give the folder of such a map.")
     return runs
+
+
+def is_empty(record_path: Path) -> bool:
+    """Whether nothing was found in the map of a run, so that there is nothing to show."""
+    record = json.loads(record_path.read_text(encoding="utf-8"))
+    return (record.get("recombination") or {}).get("source") in NOTHING_FOUND
 
 
 def write_report_of_run(record_path: Path, *, overwrite: bool = False) -> Path:
