@@ -143,7 +143,8 @@ def recombine(
     frequency = shell_frequencies(shape, voxel_size)
     support = support_of(enhanced, voxel_size=voxel_size, workers=workers)
     if not support.any():
-        return _nothing(enhanced, frequency, "no support")
+        alike = half_difference is None or _agree(data, half_difference, workers=workers)
+        return _nothing(enhanced, frequency, "no support" if alike else "no agreement")
 
     solvent = None
     if half_difference is None and noise:
@@ -236,6 +237,13 @@ def _network_amplitudes(
         apply_radial(D, shape, factor)
         half_difference[...] = inverse_transform(D, shape, workers=workers)
     return np.asarray(factor), significance
+
+
+def _agree(data: FloatArray, half_difference: FloatArray, *, workers: int | None) -> bool:
+    """Whether two half maps have more in common than noise has."""
+    shape = data.shape
+    powers = (shell_sums(scipy.fft.rfftn(values, workers=workers), shape) for values in (data, half_difference))
+    return _agreement(*powers, shell_counts(shape)) >= LEAST_SIGNIFICANCE
 
 
 def _agreement(power_x: Curve, power_d: Curve, coefficients: Curve) -> float:
