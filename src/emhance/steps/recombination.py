@@ -242,8 +242,8 @@ def _network_amplitudes(
 def _agree(data: FloatArray, half_difference: FloatArray, *, workers: int | None) -> bool:
     """Whether two half maps have more in common than noise has."""
     shape = data.shape
-    powers = (shell_sums(scipy.fft.rfftn(values, workers=workers), shape) for values in (data, half_difference))
-    return _agreement(*powers, shell_counts(shape)) >= LEAST_SIGNIFICANCE
+    power_x, power_d = (shell_sums(scipy.fft.rfftn(values, workers=workers), shape) for values in (data, half_difference))
+    return _agreement(power_x, power_d, shell_counts(shape)) >= LEAST_SIGNIFICANCE
 
 
 def _agreement(power_x: Curve, power_d: Curve, coefficients: Curve) -> float:
