@@ -5,6 +5,7 @@ import pytest
 import synthetic as make
 from numpy.typing import NDArray
 
+from emhance.steps.normalization import NOISE_STD
 from emhance.steps.restoration import BLOCK, Restored, filled_share, log_profile, restore
 
 Array = NDArray[np.float32]
@@ -108,11 +109,24 @@ def test_a_single_maps_noise_is_measured_in_its_solvent() -> None:
     signal = truth(96)
     mean, difference = halves(signal, 0.4)
     both = restore(mean, voxel_size=VOXEL, half_difference=difference)
-    one = restore(mean, voxel_size=VOXEL, noise=True)
+    one = restore(mean * np.float32(NOISE_STD / (0.4 * 0.5**0.5)), voxel_size=VOXEL, noise=True)
     assert one.source == "solvent noise"
     assert correlation(one.data, both.data) > 0.9
     assert correlation(one.data, signal) > correlation(mean, signal) + 0.1
     assert one.data.std() == pytest.approx(both.data.std(), rel=0.3)
+
+
+def test_a_molecule_that_nearly_fills_its_box_is_not_taken_for_solvent() -> None:
+    # Cut out and sharpened, density has holes as deep as its atoms are high: averaged, none of it stands out.
+    rng = np.random.default_rng(1)
+    s = radius(BOX, VOXEL)
+    waves = filtered(rng.standard_normal((BOX,) * 3).astype(np.float32), np.exp(-((s / 0.12) ** 2)) * (s > 0.03))
+    waves[:, :, 44:] = 0
+    signal = 0.4 * waves / waves.std()
+    one = restore(signal + NOISE_STD * rng.standard_normal(signal.shape).astype(np.float32), voxel_size=VOXEL, noise=True)
+    assert one.source == "solvent noise"
+    assert one.signal_share == pytest.approx(44 / 64, abs=0.2)
+    assert one.data.std() > 0.5 * restore(signal, voxel_size=VOXEL, resolution=2 * VOXEL).data.std()
 
 
 def test_of_a_single_map_without_solvent_noise_a_stated_resolution_is_taken() -> None:

@@ -8,10 +8,7 @@ import torch
 from emhance.training.atoms import KINDS
 from emhance.training.dataset import (
     CropConfig,
-    Crops,
     SimulatedCrops,
-    as_arrays,
-    as_tensors,
     at_shells_of_crop,
 )
 from emhance.training.example_protein import example_protein
@@ -70,12 +67,3 @@ def test_curves_keep_their_frequencies_in_a_crop() -> None:
     curve = torch.arange(65.0) / 128  # the spatial frequency itself, in 1/voxel
     cropped = at_shells_of_crop(curve, 128, 32)
     np.testing.assert_allclose(cropped[1:], np.arange(1, 17) / 32, atol=1e-6)
-
-
-def test_items_join_as_arrays_and_as_tensors() -> None:
-    items = [Crops(torch.ones(2, 1, 4, 4, 4) * i, torch.zeros(2, 1, 4, 4, 4), torch.ones(2, 3)) for i in range(3)]
-    arrays, tensors = as_arrays(items), as_tensors(items)
-    assert all(isinstance(part, np.ndarray) for part in arrays)
-    assert arrays[0].shape == (6, 1, 4, 4, 4)
-    for array, tensor in zip(arrays, tensors, strict=True):
-        np.testing.assert_array_equal(array, tensor)

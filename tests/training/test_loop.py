@@ -67,7 +67,7 @@ def state(run: TrainingResult | Path) -> dict:
 
 
 def assert_same(a: dict, b: dict) -> None:
-    for key in ("step", "maps", "running", "scores"):
+    for key in ("step", "running", "scores"):
         assert a[key] == b[key], key
     for name, values in a["optimizer"]["state"].items():
         for key, value in values.items():

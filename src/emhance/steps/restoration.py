@@ -34,6 +34,7 @@ from emhance.maps.fourier import (
     shell_sums,
 )
 from emhance.maps.volume import FloatArray
+from emhance.steps.normalization import NOISE_STD
 from emhance.steps.reliability import CROSSING, from_resolution, lost_beyond_crossing, power_within, solvent_window
 from emhance.steps.smoothing import smooth
 
@@ -59,6 +60,10 @@ LEAST_SHARE = 1e-3
 
 DENSE_WIDTH, DENSE_LEVEL = 10.0, 4.0
 """In a single map density is what stands out of the noise by so many standard deviations when averaged over so many Å."""
+
+DENSE_ROUGHNESS = 1.7
+"""Density is also where the s.d. about 0 over that width is so many times the noise's: sharpened molecules that fill their box
+have holes as deep as their atoms are high, and no average stands out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +171,7 @@ def restore(
     half_difference
         Half the difference of the half maps, same shape.
     noise
-        Whether a single map holds solvent noise of mean 0, so that its spectrum can be measured.
+        Whether a single map holds solvent noise of mean 0 and s.d. `NOISE_STD`, so that its spectrum can be measured.
     resolution
         Å; of a single map without solvent noise.
     workers
@@ -230,18 +235,24 @@ def _solvent(data: FloatArray, voxel_size: float, workers: int | None) -> FloatA
 def _dense(data: FloatArray, voxel_size: float, workers: int | None) -> FloatArray:
     """Where density stands out of the noise at low resolution, 0 or 1: generous, for nothing but solvent is to be measured."""
     edge = max(1, round(DENSE_WIDTH / 4 / voxel_size))
-    averaged = data
-    for axis, length in enumerate(data.shape):
-        starts = np.arange(0, length, edge)
-        counts = np.diff(np.append(starts, length)).reshape([-1 if k == axis else 1 for k in range(3)])
-        averaged = np.asarray(np.add.reduceat(averaged, starts, axis=axis) / counts, dtype=np.float32)
-    smooth(averaged, DENSE_WIDTH / (edge * voxel_size), workers)
+    averaged, squares = _block_means(data, edge), _block_means(np.square(data), edge)
+    for values in (averaged, squares):
+        smooth(values, DENSE_WIDTH / (edge * voxel_size), workers)
     below = averaged[averaged < 0]
     level = DENSE_LEVEL * 1.4826 * float(np.median(-below)) if len(below) else 0.0
-    dense = np.asarray(averaged > level, dtype=np.float32)
+    dense = np.asarray((averaged > level) | (squares > (DENSE_ROUGHNESS * NOISE_STD) ** 2), dtype=np.float32)
     for axis, length in enumerate(data.shape):
         dense = np.take(dense, np.arange(length) // edge, axis=axis)
     return dense
+
+
+def _block_means(data: FloatArray, edge: int) -> FloatArray:
+    """Means over cubes of `edge` voxels, smaller ones at the far faces."""
+    for axis, length in enumerate(data.shape):
+        starts = np.arange(0, length, edge)
+        counts = np.diff(np.append(starts, length)).reshape([-1 if k == axis else 1 for k in range(3)])
+        data = np.asarray(np.add.reduceat(data, starts, axis=axis) / counts, dtype=np.float32)
+    return data
 
 
 def _mean_squares(values: FloatArray, edge: int) -> NDArray[np.float64]:

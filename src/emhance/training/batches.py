@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
 
-from emhance.training.dataset import Crops, as_arrays, as_tensors
+from emhance.training.dataset import Crops
 from emhance.training.interruption import leave_signals_to_parent
 from emhance.training.processes import Processes, processor_share
 from emhance.training.training_config import TrainingConfig
 
 
-class StepNumbers(Sampler[int]):
-    """The numbers of the maps that this process learns from: those of one step are dealt out to the processes in turn."""
-
-    def __init__(self, config: TrainingConfig, own: Processes, *, step: int, first: int) -> None:
-        self._steps, self._maps, self._own, self._first = config.steps - step, config.maps_per_step, own, first
-
-    def __len__(self) -> int:
-        return self._steps * self._maps
-
-    def __iter__(self) -> Iterator[int]:
-        for step in range(self._steps):
-            start = self._first + (step * self._own.count + self._own.rank) * self._maps
-            yield from range(start, start + self._maps)
+def map_numbers(config: TrainingConfig, own: Processes, *, step: int) -> range:
+    """The numbers of the maps from which this process learns from `step` on: the processes take turns."""
+    first = step // steps_per_mixture(config) * config.maps_mixed
+    last = -(-config.steps // steps_per_mixture(config)) * config.maps_mixed
+    return range(first * own.count + own.rank, last * own.count, own.count)
 
 
-def loader(
-    config: TrainingConfig, own: Processes, crops: Dataset[Crops], numbers: Sampler[int] | range, *, count: int, size: int
+def steps_per_mixture(config: TrainingConfig) -> int:
+    """Steps for which the crops of maps that are mixed last."""
+    return config.crops_mixed // config.crops_per_step
+
+
+def simulated(
+    config: TrainingConfig, own: Processes, crops: Dataset[Crops], numbers: range, *, ahead: int = 4
 ) -> DataLoader[Any]:
-    """Batches of crops, simulated by workers or on the device.
+    """The crops of one map after the other, simulated by workers or on the device.
 
     Parameters
     ----------
@@ -42,21 +41,55 @@ def loader(
         Where they come from.
     numbers
         Of the maps wanted.
-    count, size
-        How many maps in all, and in a batch.
+    ahead
+        Maps that workers simulate before they are wanted.
     """
     there = config.simulate_on == "device"
     workers = config.workers if config.workers is not None else max(1, processor_share(own.local_count) - 1)
-    workers = 0 if there else min(workers, count)
+    workers = 0 if there else min(workers, len(numbers))
     return DataLoader(
         crops,
-        batch_size=size,
+        batch_size=1,
         sampler=numbers,
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=-(-ahead // workers) if workers else None,
         worker_init_fn=_start_worker,
-        collate_fn=as_tensors if there else as_arrays,
+        collate_fn=_the_only if there else _as_arrays,
     )
+
+
+def batches(config: TrainingConfig, own: Processes, crops: Dataset[Crops], *, step: int) -> Iterator[Crops]:
+    """What this process learns from, from `step` on: the crops of `maps_mixed` maps at a time, shuffled.
+
+    The order depends on the step alone, so that a run that is resumed goes on as if it had never stopped.
+    """
+    numbers = map_numbers(config, own, step=step)
+    done = step % steps_per_mixture(config)
+    mixture: list[Crops] = []
+    for number, made in zip(numbers, simulated(config, own, crops, numbers, ahead=config.maps_mixed + 4), strict=True):
+        mixture.append(on_device(own.device, made))
+        if len(mixture) < config.maps_mixed:
+            continue
+        mixed = Crops(*(torch.cat(parts) for parts in zip(*mixture, strict=True)))
+        mixture = []
+        order = torch.from_numpy(np.random.default_rng([config.seed, number]).permutation(len(mixed.inputs)))
+        for part in order.split(config.crops_per_step)[done:]:
+            yield Crops(*(values[part.to(values.device)] for values in mixed))
+        done = 0
+
+
+def _as_arrays(items: Sequence[Crops]) -> tuple[NDArray[np.float32], ...]:
+    """The crops of a map as arrays, which travel between processes through a pipe.
+
+    Tensors would travel through shared memory, which runs out, or of which the system allows too little.
+    """
+    (only,) = items
+    return tuple(part.cpu().numpy() for part in only)
+
+
+def _the_only(items: Sequence[Crops]) -> Crops:
+    (only,) = items
+    return only
 
 
 def _start_worker(_: int) -> None:

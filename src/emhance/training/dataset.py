@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -167,16 +166,3 @@ def at_shells_of_crop(curve: Tensor, box: int, edge: int) -> Tensor:
     values = np.interp(wanted, np.arange(len(curve)), curve.cpu().numpy())
     values[0] = values[1]  # the mean says nothing about the data
     return torch.from_numpy(values.astype(np.float32)).to(curve.device)
-
-
-def as_arrays(items: Sequence[Crops]) -> tuple[NDArray[np.float32], ...]:
-    """Join the crops of several maps as arrays, which travel between processes through a pipe.
-
-    Tensors would travel through shared memory, which runs out, or of which the system allows too little.
-    """
-    return tuple(np.concatenate([part.cpu().numpy() for part in parts]) for parts in zip(*items, strict=True))
-
-
-def as_tensors(items: Sequence[Crops]) -> Crops:
-    """Join the crops of several maps where they are."""
-    return Crops(*(torch.cat(parts) for parts in zip(*items, strict=True)))

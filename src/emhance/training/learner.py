@@ -32,7 +32,7 @@ class Learner:
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
         )
         self.precision = training_precision(config.precision, own.device)
-        self.step, self.maps, self.seconds, self.waiting = 0, 0, 0.0, 0.0
+        self.step, self.seconds, self.waiting = 0, 0.0, 0.0
         self.running: dict[str, float] = {}
         self.scores: dict[str, float] = {}
 
@@ -45,7 +45,6 @@ class Learner:
         """All that a resumed run needs."""
         return {
             "step": self.step,
-            "maps": self.maps,
             "seconds": self.seconds,
             "waiting": self.waiting,
             "running": self.running,
@@ -56,13 +55,12 @@ class Learner:
             "shape": self.config.network.to_dict(),
         }
 
-    def load(self, state: dict[str, Any], *, maps_per_step: int) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
-        self.maps = int(state.get("maps", self.step * maps_per_step))
         self.seconds, self.waiting = float(state.get("seconds", 0.0)), float(state.get("waiting", 0.0))
         self.running, self.scores = dict(state.get("running", {})), dict(state.get("scores", {}))
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from emhance.errors import OutputError
 from emhance.network.devices import cpu_threads
 from emhance.network.unet import UNet
-from emhance.training.batches import StepNumbers, loader, on_device
+from emhance.training.batches import batches, simulated
 from emhance.training.dataset import Crops, SimulatedCrops
 from emhance.training.interruption import StopRequest, stop_requests
 from emhance.training.learner import Learner
@@ -200,7 +200,7 @@ def run(
         checkpoint = config.output / CHECKPOINT
         if resume and checkpoint.exists():
             state = load_checkpoint(checkpoint, device=own.device, shape=config.network)
-            learner.load(state, maps_per_step=config.maps_per_step)
+            learner.load(state)
             if own.is_first:
                 reports.line(f"resumed at step {learner.step}")
         elif weights is not None:
@@ -216,7 +216,7 @@ def run(
             with stop_requests() as request:
                 stopped_by = _steps(learner, own, training, validation, reports, request)
         how = "CPU" if own.device.type == "cpu" else torch.cuda.get_device_name(own.device)
-        maps, crops = config.maps_per_step * own.count, f"{config.crops.per_map} crops of {config.crops.edge}³ voxels"
+        crops = f"{config.crops_per_step * own.count} crops of {config.crops.edge}³ voxels, {config.crops.per_map} from each map"
         duration = f"{learner.seconds / 3600:.1f} h" if learner.seconds > 5400 else f"{learner.seconds / 60:.0f} min"
         return TrainingResult(
             checkpoint=checkpoint,
@@ -226,7 +226,7 @@ def run(
             seconds=learner.seconds,
             scores=learner.scores,
             about=about,
-            training=f"{learner.step} steps of {maps} map(s), {crops} from each; {duration} in {own.count} process(es) on {how}.",
+            training=f"{learner.step} steps of {crops}; {duration} in {own.count} process(es) on {how}.",
             is_first=own.is_first,
         )
 
@@ -242,20 +242,14 @@ def _steps(
     """Take the steps that are left; returns the number of the signal that ended it, or 0."""
     config = learner.config
     log = TrainingLog(config.output / LOG, step=learner.step)
-    cases = (
-        list(loader(config, own, validation, range(config.validation_maps), count=config.validation_maps, size=1))
-        if own.is_first
-        else []
-    )
+    cases = list(simulated(config, own, validation, range(config.validation_maps))) if own.is_first else []
     shared = own.share(learner.network)
-    numbers = StepNumbers(config, own, step=learner.step, first=learner.maps)
     started, saved = time.monotonic() - learner.seconds, time.monotonic()
     arrived = time.monotonic()
     stopped_by = 0
-    for batch in loader(config, own, training, numbers, count=len(numbers), size=config.maps_per_step):
+    for batch in batches(config, own, training, step=learner.step):
         learner.waiting += time.monotonic() - arrived
-        learner.learn(shared, on_device(own.device, batch))
-        learner.maps += config.maps_per_step * own.count
+        learner.learn(shared, batch)
         learner.seconds = time.monotonic() - started
         last = learner.step == config.steps
         stopped_by = own.any(request.number)
@@ -270,7 +264,7 @@ def _steps(
                 saved = time.monotonic()
                 save_checkpoint(config.output / CHECKPOINT, learner.state())
                 reports.checkpoint(config.output / LOG)
-        if stopped_by:
+        if stopped_by or last:
             break
         arrived = time.monotonic()
     return stopped_by

@@ -31,8 +31,11 @@ class TrainingConfig:
     """Checkpoint of another run whose averaged weights this one starts from."""
     steps: int = 2000
     """Optimiser steps."""
-    maps_per_step: int = 1
-    """Simulated maps in a batch of one process; each gives ``crops.per_map`` crops."""
+    crops_per_step: int = 2
+    """Crops in a batch of one process."""
+    maps_mixed: int = 1
+    """Simulated maps whose crops are shuffled together and dealt out to steps, so that a step's come from different ones; each
+    gives ``crops.per_map`` crops."""
     learning_rate: float = 1e-3
     """Peak of the schedule: linear rise, then cosine to 1 %."""
     warm_up: int = 60
@@ -58,17 +61,27 @@ class TrainingConfig:
     device: str = "auto"
     """auto (a GPU for every process if there are any), cpu or cuda."""
     precision: str = "auto"
-    """auto (bfloat16 on a GPU that has it), float32 or bfloat16."""
+    """auto (bfloat16 on a GPU that has it, or a CPU with matrix units), float32 or bfloat16."""
     seed: int = 1
     network: UNetShape = field(default_factory=UNetShape)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     crops: CropConfig = field(default_factory=CropConfig)
 
+    @property
+    def crops_mixed(self) -> int:
+        """Crops that are shuffled together."""
+        return self.maps_mixed * self.crops.per_map
+
     def check(self) -> None:
         """Raise `OptionError` for values that make no sense."""
         checks = {
             "steps": (self.steps >= 1, "at least 1", self.steps),
-            "maps_per_step": (self.maps_per_step >= 1, "at least 1", self.maps_per_step),
+            "crops_per_step": (
+                self.crops_per_step >= 1 and self.crops_mixed % self.crops_per_step == 0,
+                f"a divisor of maps_mixed times [crops] per_map, {self.crops_mixed}",
+                self.crops_per_step,
+            ),
+            "maps_mixed": (self.maps_mixed >= 1, "at least 1", self.maps_mixed),
             "learning_rate": (self.learning_rate >= 0, "not negative", self.learning_rate),
             "warm_up": (self.warm_up >= 1, "at least 1", self.warm_up),
             "weight_decay": (self.weight_decay >= 0, "not negative", self.weight_decay),
