@@ -72,9 +72,9 @@ def batches(config: TrainingConfig, own: Processes, crops: Dataset[Crops], *, st
             continue
         mixed = Crops(*(torch.cat(parts) for parts in zip(*mixture, strict=True)))
         mixture = []
-        order = torch.from_numpy(np.random.default_rng([config.seed, number]).permutation(len(mixed.inputs)))
-        for part in order.split(config.crops_per_step)[done:]:
-            yield Crops(*(values[part.to(values.device)] for values in mixed))
+        order = np.random.default_rng([config.seed, number]).permutation(len(mixed.inputs))
+        for part in order.reshape(-1, config.crops_per_step)[done:]:
+            yield Crops(*(values[part] for values in mixed))
         done = 0
 
 
