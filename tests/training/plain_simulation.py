@@ -33,6 +33,7 @@ PLAIN = SimulationConfig(
     empty_share=0.0,
     noise_slope=(0.0, 0.0),
     noise_centre_gain=(0.0, 0.0),
+    noise_inside=(0.0, 0.0),
     noise_variation=(0.0, 0.0),
     noise_local_colour=(0.0, 0.0),
     fsc_weighted_share=0.0,

@@ -74,7 +74,7 @@ def test_noise_has_the_colour_asked_for(signal: Tensor, molecule: Tensor, slope:
 
 def test_noise_is_as_uneven_as_its_gain(signal: Tensor, molecule: Tensor) -> None:
     config = plain(noise_variation=(0.4, 0.4), noise_variation_length=(14.0, 14.0), noise_centre_gain=(0.5, 0.5))
-    gain, share = noise_gain(config, draw(4))
+    gain, share = noise_gain(config, draw(4), molecule)
     assert float(torch.log(gain).std()) > 0.3
     assert float(share.min()) >= 0
     assert float(share.max()) <= 1
@@ -88,13 +88,21 @@ def test_noise_is_as_uneven_as_its_gain(signal: Tensor, molecule: Tensor) -> Non
     assert np.corrcoef(locals_[0], locals_[1])[0, 1] > 0.8, "the same places in both halves"
 
 
+def test_noise_is_stronger_inside_the_molecule(signal: Tensor, molecule: Tensor) -> None:
+    z, y, x = offsets(N, torch.full((3,), N / 2))
+    radius = torch.sqrt(z**2 + y**2 + x**2).numpy()
+    for inside in (0.0, 0.8):
+        noise = noises(pair_of(plain(noise_inside=(inside, inside)), signal, molecule), signal)[0]
+        assert noise[radius < 12].std() / noise[radius > 29].std() == pytest.approx(1 + inside, rel=0.05)
+
+
 def test_the_local_strength_follows_the_field(signal: Tensor, molecule: Tensor) -> None:
     config = plain(noise_variation=(0.4, 0.4), noise_variation_length=(14.0, 14.0))
     one = draw(4)
     one.uniform("noise_slope", (0, 0))  # two numbers are drawn before the gain: slope and knee, and the colour's difference
     one.uniform("noise_knee", (0, 0))
     one.uniform("noise_local_colour", (0, 0))
-    gain, _ = noise_gain(config, one)
+    gain, _ = noise_gain(config, one, molecule)
     noise = noises(pair_of(config, signal, molecule), signal)[0]
     local = np.sqrt(gaussian_filter(noise**2, 3.0, mode="wrap"))
     assert np.corrcoef(local.ravel(), gain.numpy().ravel())[0, 1] > 0.9

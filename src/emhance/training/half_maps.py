@@ -18,6 +18,9 @@ CROSSING = 0.143
 MASK_SIGMA = 4.5
 """S.d. of the Gaussian (Å) that softens the molecule's mask for the FSC: about a cosine edge 6 Å wide outside of it."""
 
+NOISE_EDGE = 3.0
+"""S.d. of the Gaussian (Å) that softens the molecule's outline for the noise inside it."""
+
 
 @dataclass(eq=False)
 class HalfTransforms:
@@ -67,7 +70,7 @@ def half_transforms(
     down to 0.143 twice; behind another mask it may then cross at the first of these places.
     """
     n, voxel = config.box, config.voxel_size
-    noises = _noises(config, draw, direction_gain)
+    noises = _noises(config, draw, molecule, direction_gain)
     mask = fsc_mask(molecule, voxel)
     masked = [torch.fft.rfftn(to_map(values) * mask) for values in (signal, *noises)]
     sums = _ShellSums.of(*masked)
@@ -91,7 +94,7 @@ def fsc_mask(molecule: Tensor, voxel_size: float) -> Tensor:
     return (2 * blurred(molecule, 8 * math.pi**2 * MASK_SIGMA**2, voxel_size)).clamp(0, 1)
 
 
-def _noises(config: SimulationConfig, draw: Draw, direction_gain: Tensor | None) -> list[Tensor]:
+def _noises(config: SimulationConfig, draw: Draw, molecule: Tensor, direction_gain: Tensor | None) -> list[Tensor]:
     """Transforms of two independent noises of the same colour and the same strength everywhere.
 
     White noise is multiplied by a smooth gain and coloured; a part of it, larger in some places than in others, is coloured
@@ -104,7 +107,7 @@ def _noises(config: SimulationConfig, draw: Draw, direction_gain: Tensor | None)
     if direction_gain is not None:
         colour = colour * direction_gain
     redder = colour * torch.exp(-draw.uniform("noise_local_colour", config.noise_local_colour) * s * 2 * voxel)
-    gain, share = noise_gain(config, draw)
+    gain, share = noise_gain(config, draw, molecule)
     noises = []
     for _ in range(2):
         white = draw.normal(n, n, n) * gain
@@ -113,8 +116,12 @@ def _noises(config: SimulationConfig, draw: Draw, direction_gain: Tensor | None)
     return noises
 
 
-def noise_gain(config: SimulationConfig, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Strength of the noise at every voxel, and the share of it (0-1) that is redder, each ``(n, n, n)``."""
+def noise_gain(config: SimulationConfig, draw: Draw, molecule: Tensor) -> tuple[Tensor, Tensor]:
+    """Strength of the noise at every voxel, and the share of it (0-1) that is redder, each ``(n, n, n)``.
+
+    It is larger inside the molecule, 1 there and 0 outside: what differs from particle to particle, and what is misaligned, is noise
+    as well.
+    """
     n = config.box
     z, y, x = offsets(n, torch.full((3,), n / 2, device=draw.device))
     width = n * draw.uniform("noise_centre_width", config.noise_centre_width)
@@ -122,7 +129,9 @@ def noise_gain(config: SimulationConfig, draw: Draw) -> tuple[Tensor, Tensor]:
     gain = 1 + draw.uniform("noise_centre_gain", config.noise_centre_gain) * centre
     length = draw.uniform("noise_variation_length", config.noise_variation_length)
     variation = draw.uniform("noise_variation", config.noise_variation)
-    return gain * torch.exp(variation * draw.field(n, length)), torch.sigmoid(2 * draw.field(n, length))
+    gain, share = gain * torch.exp(variation * draw.field(n, length)), torch.sigmoid(2 * draw.field(n, length))
+    inside = blurred(molecule, 8 * math.pi**2 * NOISE_EDGE**2, config.voxel_size).clamp(0, 1)
+    return gain * (1 + draw.uniform("noise_inside", config.noise_inside) * inside), share
 
 
 @dataclass(frozen=True, eq=False)

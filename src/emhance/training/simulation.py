@@ -118,11 +118,12 @@ def simulate(atoms: Atoms, config: SimulationConfig, generator: torch.Generator)
     if share is not None:
         signal = signal * signal_of_views(share)
     direction_gain = None if share is None else noise_of_views(share)
-    pair = half_transforms(config, draw, signal, molecule, resolution, direction_gain)
     empty = draw.chance("empty", config.empty_share)
+    if empty:  # with a molecule's shape noise cannot be told from one
+        config = replace(config, masked_share=0.0, noise_inside=(0.0, 0.0))
+    pair = half_transforms(config, draw, signal, molecule, resolution, direction_gain)
     if empty:
         pair = pair.without(signal)
-        config = replace(config, masked_share=0.0)  # cut to a molecule's shape and scaled up, noise cannot be told from one
     half1, half2 = processed(config, draw, pair, molecule, resolution, b_factor)
 
     # What to make of it: every atom at the resolution the local data support.

@@ -38,10 +38,10 @@ class SimulationConfig:
     """Distance between copies beyond the smallest at which they do not clash, Å."""
 
     # How sharp and how full they are
-    median_b: Range = (1.5, 7.0)
+    median_b: Range = (1.5, 9.0)
     """Median of the atoms' own B-factors after rescaling, in units of resolution². In 496 crystal structures of 1 to 5 Å their
     mean is 7 to 9 times that, whatever the resolution; a little less keeps targets on the sharp side."""
-    flexibility: Range = (0.1, 1.5)
+    flexibility: Range = (0.05, 1.5)
     """Largest additional B of the local-disorder field, in units of 12 · resolution²."""
     flexibility_length: Range = (12.0, 40.0)
     """Correlation length of the disorder field, voxels."""
@@ -97,7 +97,7 @@ class SimulationConfig:
     """How far they reach beyond the molecule, Å."""
 
     # What microscope and alignment do
-    envelope: Range = (0.04, 0.8)
+    envelope: Range = (0.02, 0.8)
     """Overall B-factor in units of 14 · resolution², never above 400 Å²; drawn log-uniformly. The smaller, the more noise in the
     coarse shells for the same resolution."""
     ripple: float = 0.15
@@ -122,14 +122,17 @@ class SimulationConfig:
     # Noise
     empty_share: float = 0.06
     """Share of maps that hold noise alone, never masked: the one that a molecule's map of the resolution would have."""
-    noise_slope: Range = (-1.6, 1.6)
-    """Power of the rise of the noise's spectral power with spatial frequency; below 0 it falls."""
-    noise_knee: Range = (0.02, 0.4)
+    noise_slope: Range = (-0.8, 2.2)
+    """Power of the rise of the noise's spectral power with spatial frequency; below 0 it falls. Reconstructions have about 1, since
+    fine shells are sampled less."""
+    noise_knee: Range = (0.005, 0.2)
     """Spatial frequency (1/Å) where the power is twice what it is before the rise, or after the fall; drawn log-uniformly."""
     noise_centre_gain: Range = (0.0, 0.5)
     """How much larger the noise is in the middle of the box."""
     noise_centre_width: Range = (0.25, 0.5)
     """S.d. of the Gaussian of that gain, in edges of the box."""
+    noise_inside: Range = (0.0, 1.2)
+    """How much larger it is inside the molecule; RELION's half maps of simulated, slightly misaligned particles have 0.5 to 1."""
     noise_variation: Range = (0.0, 0.3)
     """S.d. of the logarithm of a smooth random gain of the noise."""
     noise_variation_length: Range = (12.0, 40.0)
