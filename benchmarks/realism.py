@@ -9,8 +9,8 @@ Half-map pairs, everything inside the molecule (a soft mask):
 - noise colour: how much the logarithm of the noise's power rises over the same range;
 - noise inside: its s.d. inside the molecule over that outside.
 
-Single maps: the fall alone, of the map's power. Cells hold the value and, in brackets, the share of simulated maps with a smaller one:
-near 0 % or 100 % means that the simulator hardly ever makes such a map.
+Single maps: the fall alone, of the map's power. Cells hold the value and, in brackets, the share of simulated maps with a
+smaller one: near 0 % or 100 % means that the simulator hardly ever makes such a map.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def of_pair(half1: np.ndarray, half2: np.ndarray, inside: np.ndarray, voxel_size
 
 
 def simulated(structures: Path, number: int, *, raw: bool) -> Iterator[tuple[Row, float]]:
-    """Figures of simulated maps of unseen structures; `raw` as RELION writes them, else single maps with all that is done to them."""
+    """Figures of simulated maps of unseen structures: `raw` half maps, or single maps with all that is done to them."""
     packed = structures if structures.is_file() else None
     if packed is None:
         packed = Path("structures.npz")

@@ -119,8 +119,8 @@ def _noises(config: SimulationConfig, draw: Draw, molecule: Tensor, direction_ga
 def noise_gain(config: SimulationConfig, draw: Draw, molecule: Tensor) -> tuple[Tensor, Tensor]:
     """Strength of the noise at every voxel, and the share of it (0-1) that is redder, each ``(n, n, n)``.
 
-    It is larger inside the molecule, 1 there and 0 outside: what differs from particle to particle, and what is misaligned, is noise
-    as well.
+    It is larger inside the molecule (1 there, 0 outside): what differs from particle to particle, and what is misaligned, is
+    noise as well.
     """
     n = config.box
     z, y, x = offsets(n, torch.full((3,), n / 2, device=draw.device))

@@ -123,7 +123,7 @@ class SimulationConfig:
     empty_share: float = 0.06
     """Share of maps that hold noise alone, never masked: the one that a molecule's map of the resolution would have."""
     noise_slope: Range = (-0.8, 2.2)
-    """Power of the rise of the noise's spectral power with spatial frequency; below 0 it falls. Reconstructions have about 1, since
+    """Power of the rise of the noise's spectral power with spatial frequency; below 0 it falls. Reconstructions have about 1:
     fine shells are sampled less."""
     noise_knee: Range = (0.005, 0.2)
     """Spatial frequency (1/Å) where the power is twice what it is before the rise, or after the fall; drawn log-uniformly."""
