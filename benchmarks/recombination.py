@@ -29,7 +29,7 @@ from emhance.training.simulation import SimulationConfig, simulate
 STRUCTURES = "6n1q 4ikv 5kov 8du2 5e5m 6oc3 2irf 6cwg 1jt0 1h2s 2nwd 3dh4 3w4t 3egw 1zli 3h2v 2x9a 3csl 1oph"
 """Of the validation split."""
 
-LEVELS, POWERS = (0.6, 0.7, 0.8, 0.9, 1.0), (0.25, 0.5, 1.0)
+LEVELS, POWERS = (0.4, 0.6, 0.8, 1.0), (0.25, 1.0, 2.0, 4.0)
 
 
 @dataclass(eq=False)
@@ -88,6 +88,8 @@ def main() -> None:
     groups = [[case for case in every if (case.half_difference is None) == single] for single in (False, True)]
     before = [np.array([case.score(case.data) for case in group]) for group in groups]
     print("| input | | " + " | ".join(f"{scores.mean():.4f} | " for scores in before) + " |")
+    alone = [np.mean([case.score(case.network) for case in group]) for group in groups]
+    print("| network alone | | " + " | ".join(f"{score:.4f} | " for score in alone) + " |", flush=True)
     for level in LEVELS:
         for power in POWERS:
             recombination.DATA_WEIGHT, recombination.DATA_POWER = level, power

@@ -29,9 +29,10 @@ def test_a_missing_gpu_is_said() -> None:
         pass
 
 
-def test_precision() -> None:
-    matrix_units = torch.cpu._is_amx_tile_supported()
-    assert training_precision("auto", CPU) == (torch.bfloat16 if matrix_units else torch.float32)
+def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    for matrix_units, precision in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("emhance.training.processes.has_matrix_units", lambda there=matrix_units: there)
+        assert training_precision("auto", CPU) == precision
     assert training_precision("float32", CPU) == torch.float32
     assert training_precision("bfloat16", CPU) == torch.bfloat16
     with pytest.raises(OptionError, match="float64"):

@@ -110,6 +110,12 @@ def has_onednn() -> bool:
     return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
+def has_matrix_units() -> bool:
+    """Whether the processor multiplies matrices in bfloat16 by itself (AMX), and PyTorch, from 2.5 on, makes use of it."""
+    known = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return has_onednn() and known is not None and bool(known())
+
+
 def _bfloat16_is_faster() -> bool:
     """Measure one convolution in both arithmetics, where the processor has bfloat16 units."""
     if not has_onednn() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():

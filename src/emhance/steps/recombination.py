@@ -3,7 +3,7 @@
 The network is good at telling molecule from solvent and at the right sharpness, but it smooths away detail that it was
 given. So its output N provides the support and the amplitude of the data X, and fills in what the data lack::
 
-    Y(s) = w(s) g(s) X'(s) + (1 - w(s)) N'(s),    g = sqrt(P_N' / P_X'),    w = 0.8 F^(1/4)
+    Y(s) = w(s) g(s) X'(s) + (1 - w(s)) N'(s),    g = sqrt(P_N' / P_X'),    w = 0.8 F²
 
 N' is the support times N. X' is the support times the data whose amplitudes were brought to the network's before: a raw map's
 fine shells are far weaker than its coarse ones, and cut out as they are they would mostly hold what leaks into them. Outside the
@@ -59,8 +59,9 @@ SUPPORT_EDGE = 3.0
 OUTLINE_STEEPNESS = 8
 """The output fades out where the support falls from one over this to 0."""
 
-DATA_WEIGHT, DATA_POWER = 0.8, 0.25
-"""w = 0.8 F^0.25: near the weights that bring Y closest to the truth on simulated maps (`benchmarks/recombination.py`). Even
+DATA_WEIGHT, DATA_POWER = 0.8, 2.0
+"""w = 0.8 F²: of the weights that leave the word to the data where F is near 1, nearly those that bring Y closest to the truth on
+simulated maps (`benchmarks/recombination.py`); where F is less, noise soon does more harm than a network's errors. Even
 where F is 1 they leave the network a fifth: what disorder and optics took from both half maps, no FSC sees."""
 
 LEAST_FACTOR = 0.5

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from emhance.errors import DeviceError, OptionError
-from emhance.network.devices import has_onednn
+from emhance.network.devices import has_matrix_units
 
 PATIENCE = timedelta(hours=1)
 """How long processes wait for one another, as while the first one prepares the atomic models."""
@@ -120,7 +120,7 @@ def training_precision(precision: str, device: torch.device) -> torch.dtype:
         if device.type == "cuda":
             fit = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            fit = has_onednn() and torch.cpu._is_amx_tile_supported()  # four times as fast; without, it is slower
+            fit = has_matrix_units()  # four times as fast; without them it is slower
         return torch.bfloat16 if fit else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
