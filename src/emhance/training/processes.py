@@ -117,10 +117,9 @@ def training_precision(precision: str, device: torch.device) -> torch.dtype:
     if precision not in PRECISIONS:
         raise OptionError(f"Unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
     if precision == "auto":
-        if device.type == "cuda":
-            fit = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            fit = has_matrix_units()  # four times as fast; without them it is slower
+        # Four times as fast on matrix units; on a CPU without them bfloat16 is slower.
+        gpu = device.type == "cuda"
+        fit = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else has_matrix_units()
         return torch.bfloat16 if fit else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
