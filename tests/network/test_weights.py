@@ -146,7 +146,7 @@ def test_the_shipped_networks_load_and_stay_small() -> None:
         assert card.name in NETWORK_NAMES
         network = load_network(card.name)
         assert network.card.sha256 == card.sha256
-        assert (SHIPPED / f"{card.name}.safetensors").stat().st_size < 8e6
+        assert (SHIPPED / f"{card.name}.safetensors").stat().st_size < 10e6
         assert network.module.shape == UNetShape.from_dict(card.shape)
 
 
