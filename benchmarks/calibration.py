@@ -162,14 +162,18 @@ def cropped(density: DensityMap, edge: int | None) -> DensityMap:
 
 
 def fitted(cases: list[Case], network: str) -> Calibration:
-    """Isotonic regression of the correlation with the truth on the uncalibrated confidence."""
-    moments = Moments(FINE)
-    for case in cases:
-        moments.add(case.reliability, case.enhanced, case.truth)
-    used = moments.count > 200
-    blocks = [
-        [s, c, n] for s, c, n in zip(moments.score[used], moments.correlation[used].clip(0, 1), moments.count[used], strict=True)
-    ]
+    """Isotonic regression of the correlation with the truth on the uncalibrated confidence.
+
+    The correlation is a mean over the pairs, weighted by their voxels: in one correlation of all, the density of a pair whose
+    halves hardly agree would speak for the empty voxels of the others.
+    """
+    every = [Moments(FINE).add(case.reliability, case.enhanced, case.truth) for case in cases]
+    count, scores, correlation = (
+        np.sum([values(m) for m in every], axis=0)
+        for values in (lambda m: m.count, lambda m: m.count * m.score, lambda m: m.count * m.correlation.clip(0, 1))
+    )
+    used = count > 200
+    blocks = [[s / n, c / n, n] for s, c, n in zip(scores[used], correlation[used], count[used], strict=True)]
     merged: list[list[float]] = []
     for block in blocks:  # pool adjacent violators
         merged.append(block)

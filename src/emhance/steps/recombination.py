@@ -68,6 +68,9 @@ LEAST_FACTOR = 0.5
 """When the data's amplitudes are brought to the network's, no shell's factor is smaller than this times a coarser shell's: the
 weaker shells of a very smooth output would drown in what leaks from the coarse ones."""
 
+STRONGEST_NOISE = 5.0
+"""The power of the noise within the molecule is never taken to be more than so many times the solvent's."""
+
 LEAST_SIGNIFICANCE = 5.0
 """Half maps that agree in no octave of spatial frequency by more standard deviations than this hold nothing but noise."""
 
@@ -307,8 +310,14 @@ def _from_half_maps(X: Spectrum, half_difference: FloatArray, power_x: Curve, *,
 
 
 def _from_noise(noise_power: Curve, power: Curve) -> Curve:
-    """F = 1 - noise / (signal + noise), smoothed, falling with frequency, and 0 from where it is lost in the noise."""
-    value = ndimage.uniform_filter1d(np.clip(1 - noise_power / np.maximum(power, 1e-30), -1, 1), 3, mode="nearest")
+    """F = 1 - noise / (signal + noise), smoothed, falling with frequency, and 0 from where it is lost in the noise.
+
+    Within the molecule noise is stronger than in the solvent, since misalignment and what differs from particle to particle add to it:
+    by no more than the shell says in which there is least above the solvent's.
+    """
+    excess = ndimage.uniform_filter1d(power / np.maximum(noise_power, 1e-30), 5, mode="nearest")[3:]
+    stronger = float(np.clip(excess.min(initial=STRONGEST_NOISE), 1, STRONGEST_NOISE))
+    value = ndimage.uniform_filter1d(np.clip(1 - stronger * noise_power / np.maximum(power, 1e-30), -1, 1), 3, mode="nearest")
     lost = np.flatnonzero(value[3:] < 0.1)
     end = int(lost[0]) + 3 if len(lost) else len(value)
     falling = np.maximum.accumulate(value[:end][::-1])[::-1]
