@@ -5,7 +5,7 @@
 
 Cases are half-map pairs of ``relion_pairs`` and maps of ``real``; ``NAME:B`` blurs the input by a B-factor of B Å² first.
 Scores are those of the development data's ``score/score.py``: every cell says input → enhanced. In the column fsc_avg_mask the
-figure in brackets is the input's once its amplitudes are the enhanced map's, shell by shell. The last line holds means.
+figure in brackets is the input's once its amplitudes are the enhanced map's, shell by shell. The last lines hold means.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from emhance.maps.fourier import apply_b_factor, apply_radial, inverse_transform
 
 SCORES = ("cc_box", "cc_mask", "cc_peaks", "fsc05_mask", "fsc_avg_mask")
 KINDS = ("protein", "nucleic", "other")
+
+Row = tuple["Case", dict[str, float], dict[str, float], float]
+"""A case, its input's scores, its output's, and fsc_avg_mask of the input with the output's amplitudes."""
 
 Written = Callable[[emhance.DensityMap, str], str]
 """Writes a map under a name and returns its path."""
@@ -121,7 +124,7 @@ def main() -> None:
 
             before, after = scored(case.input), scored(result.map)
             alike = scored(with_amplitudes_of(result.map, case.input))["fsc_avg_mask"]
-            rows.append((before, after, alike))
+            rows.append((case, before, after, alike))
             cells = [*scores_of(before, after, alike), result.provenance.recombination.get("source", "off")]
             if args.gain:
                 cells.append(_gain(scorer, case, options, written) if len(case.maps) == 2 else "-")
@@ -135,8 +138,22 @@ def main() -> None:
             if args.keep:
                 args.keep.mkdir(parents=True, exist_ok=True)
                 result.write(args.keep / f"{case.name.replace(':', '_')}.mrc", overwrite=True)
-    before, after = ({key: float(np.mean([row[i][key] for row in rows])) for key in SCORES} for i in (0, 1))
-    print("| mean | " + " | ".join(scores_of(before, after, float(np.mean([alike for *_, alike in rows])))[:-1]) + " |" * 2)
+    for name, group in means_of(rows).items():
+        before, after = ({key: float(np.mean([row[i][key] for row in group])) for key in SCORES} for i in (1, 2))
+        cells = scores_of(before, after, float(np.mean([alike for *_, alike in group])))[:-1]
+        change = after["fsc_avg_mask"] - before["fsc_avg_mask"]
+        kept = sum(after["fsc_avg_mask"] >= before["fsc_avg_mask"] - 5e-4 for _, before, after, _ in group)
+        print(f"| mean of {name} | " + " | ".join(cells) + f" | fsc_avg_mask {change:+.4f}, kept in {kept} of {len(group)} |")
+
+
+def means_of(rows: list[Row]) -> dict[str, list[Row]]:
+    """The pairs, the single maps, and the blurred ones among these."""
+    groups = {
+        "pairs": [row for row in rows if len(row[0].maps) == 2],
+        "single maps": [row for row in rows if len(row[0].maps) == 1],
+        "blurred maps": [row for row in rows if ":" in row[0].name],
+    }
+    return {name: group for name, group in groups.items() if group}
 
 
 def scores_of(before: dict[str, float], after: dict[str, float], alike: float) -> list[str]:
