@@ -403,6 +403,8 @@ def _record_recombination(reliability: Reliability, provenance: Provenance, warn
         )
     elif reliability.source == "no support":
         warn("The network found no density in this map; the output is next to nothing.")
+    elif reliability.source == "nothing but noise":
+        warn("The map has nowhere more power than its own solvent; the output is empty. Is there a molecule in it?")
     elif reliability.source == "no agreement":
         warn("The two half maps have no more in common than noise has; the output is empty. Are they halves of one particle set?")
     else:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from emhance.maps.fourier import fsc_curve
+from emhance.steps import recombination
 from emhance.steps.recombination import DEFAULT_RESOLUTION, recombine, support_of
 
 Array = NDArray[np.float32]
@@ -139,13 +140,6 @@ def test_the_reliability_of_a_single_map_comes_from_its_solvent(correlation: flo
     crossing = int(np.flatnonzero(truth < 0.25)[0])
     assert 1 / reliability.resolution == pytest.approx(crossing / (box * VOXEL), rel=0.12)
     assert (np.diff(reliability.value) <= 1e-9).all()
-
-
-def test_a_single_map_of_noise_alone_is_not_trusted() -> None:
-    enhanced = network_output()
-    _, reliability = recombine(enhanced, 0.1 * make.noise(BOX, seed=6), voxel_size=VOXEL, noise=True)
-    assert reliability.source == "solvent noise"
-    assert reliability.value[4:].max() < 0.25
 
 
 @pytest.mark.parametrize(
@@ -285,3 +279,31 @@ def test_what_the_half_maps_share_beyond_the_support_is_missed() -> None:
         assert reliability.kept == pytest.approx(expected, abs=0.05)
     data, _ = halves(found, 0.1 * float(found.std()))
     assert recombine(found.copy(), data, voxel_size=VOXEL, resolution=4.0)[1].kept is None
+
+
+@pytest.mark.parametrize("falling", [0.0, 1.0, -1.0])
+def test_a_single_map_of_noise_alone_gives_nothing(falling: float) -> None:
+    signal = network_output()
+    noise, _ = halves(np.zeros_like(signal), 1.0, falling=falling)
+    result, reliability = recombine(signal.copy(), noise.copy(), voxel_size=VOXEL, noise=True)
+    assert reliability.source == "nothing but noise"
+    assert not result.any()
+    weak = (noise + noise.std() / signal.std() * signal).astype(np.float32)
+    result, reliability = recombine(signal.copy(), weak, voxel_size=VOXEL, noise=True)
+    assert reliability.source == "solvent noise"
+    assert result.any()
+
+
+def test_noise_that_is_stronger_within_the_molecule_is_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal = network_output()
+    stronger = 1 + support_of(signal, voxel_size=VOXEL)
+    data = (signal + 0.5 * stronger * make.noise(BOX, seed=3)).astype(np.float32)
+
+    def finest() -> float:
+        _, reliability = recombine(signal.copy(), data.copy(), voxel_size=VOXEL, noise=True)
+        assert reliability.source == "solvent noise"
+        return float(reliability.value[-3:].max())
+
+    assert finest() == 0
+    monkeypatch.setattr(recombination, "STRONGEST_NOISE", 1.0)
+    assert finest() > 0.3

@@ -19,7 +19,7 @@ from emhance.validation.validate import ValidationResult, validate
 
 MAP_SUFFIXES = (".mrc", ".map", ".ccp4", ".mrc.gz", ".map.gz", ".mrc.bz2", ".map.bz2")
 
-NOTHING_FOUND = ("no support", "no agreement")
+NOTHING_FOUND = ("no support", "no agreement", "nothing but noise")
 """Sources of a `Reliability` whose map is empty."""
 
 

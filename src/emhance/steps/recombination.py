@@ -68,6 +68,13 @@ LEAST_FACTOR = 0.5
 """When the data's amplitudes are brought to the network's, no shell's factor is smaller than this times a coarser shell's: the
 weaker shells of a very smooth output would drown in what leaks from the coarse ones."""
 
+LEAST_CONTRAST = 1.5
+"""A single map that in no octave of spatial frequency has so many times its solvent's power holds nothing but noise: noise alone
+has 1.05 times that at most, the weakest half map that was at hand 28 times."""
+
+FIRST_OCTAVE = 4
+"""The shell where the first of these octaves begins: coarser ones hold too few coefficients."""
+
 STRONGEST_NOISE = 5.0
 """The power of the noise within the molecule is never taken to be more than so many times the solvent's."""
 
@@ -91,7 +98,8 @@ class Reliability:
         What the data's amplitude was multiplied by to become the network's, per shell.
     source
         "half-map FSC", "solvent noise", "stated resolution", "default resolution"; "no support" where the network found nothing,
-        "no agreement" where two half maps have no more in common than noise has.
+        "no agreement" where two half maps have no more in common than noise has, "nothing but noise" where a map has no more
+        power than its solvent.
     resolution
         Å: where F falls below 0.25, which is FSC = 0.143.
     kept
@@ -153,11 +161,13 @@ def recombine(
     solvent = None
     if half_difference is None and noise:
         solvent = solvent_window(data, support, voxel_size=voxel_size, workers=workers)
-    sharpening, significance = _network_amplitudes(enhanced, data, half_difference, workers=workers)
+    sharpening, significance, power = _network_amplitudes(enhanced, data, half_difference, workers=workers)
     if significance < LEAST_SIGNIFICANCE:
         return _nothing(enhanced, frequency, "no agreement")
     noise_power = None if solvent is None else power_within(solvent, data, workers=workers)
     del solvent
+    if noise_power is not None and _contrast(power / data.size, noise_power) < LEAST_CONTRAST:
+        return _nothing(enhanced, frequency, "nothing but noise")
     kept = None if half_difference is None else _kept_within(support, data, half_difference)
     weight = float(np.sum(np.square(support), dtype=np.float64))
     outline = _outline(support)
@@ -216,13 +226,13 @@ def _outline(support: FloatArray) -> NDArray[np.uint8]:
 
 def _network_amplitudes(
     enhanced: FloatArray, data: FloatArray, half_difference: FloatArray | None, *, workers: int | None
-) -> tuple[Curve, float]:
+) -> tuple[Curve, float, Curve]:
     """Give the data, in place, the network's power in every shell, half their difference likewise.
 
     Returns
     -------
     tuple
-        The factors, and by how many standard deviations the half maps agree; infinite without half maps.
+        The factors; by how many standard deviations the half maps agree, infinite without half maps; and the data's power now.
     """
     shape = data.shape
     power_n = shell_sums(scipy.fft.rfftn(enhanced, workers=workers), shape)
@@ -240,7 +250,7 @@ def _network_amplitudes(
         significance = _agreement(power_x, shell_sums(D, shape), shell_counts(shape))
         apply_radial(D, shape, factor)
         half_difference[...] = inverse_transform(D, shape, workers=workers)
-    return np.asarray(factor), significance
+    return np.asarray(factor), significance, np.asarray(power_x * factor**2)
 
 
 def _agree(data: FloatArray, half_difference: FloatArray, *, workers: int | None) -> bool:
@@ -309,11 +319,21 @@ def _from_half_maps(X: Spectrum, half_difference: FloatArray, power_x: Curve, *,
     return lost_beyond_crossing(np.asarray(2 * fsc / (1 + fsc)))
 
 
+def _contrast(power: Curve, noise_power: Curve) -> float:
+    """The largest ratio, over octaves of spatial frequency, of a map's power per voxel to its solvent's."""
+    octaves = FIRST_OCTAVE * 2 ** np.arange(max(1, ((len(power) - 1) // FIRST_OCTAVE).bit_length()))
+    octaves = octaves[octaves < len(power)]
+    if not len(octaves):
+        return float("inf")
+    whole, solvent = (np.add.reduceat(curve, octaves) for curve in (power, noise_power))
+    return float(np.max(whole / np.maximum(solvent, 1e-30)))
+
+
 def _from_noise(noise_power: Curve, power: Curve) -> Curve:
     """F = 1 - noise / (signal + noise), smoothed, falling with frequency, and 0 from where it is lost in the noise.
 
-    Within the molecule noise is stronger than in the solvent, since misalignment and what differs from particle to particle add to it:
-    by no more than the shell says in which there is least above the solvent's.
+    Within the molecule noise is stronger than in the solvent, since misalignment and what differs from particle to particle add
+    to it: by no more than the shell says in which there is least above the solvent's.
     """
     excess = ndimage.uniform_filter1d(power / np.maximum(noise_power, 1e-30), 5, mode="nearest")[3:]
     stronger = float(np.clip(excess.min(initial=STRONGEST_NOISE), 1, STRONGEST_NOISE))
