@@ -1,6 +1,6 @@
 """Time and peak memory of `emhance enhance`, split into stages, beside the best a plain convolution reaches here.
 
-    python benchmarks/speed.py [--boxes 128 256 512] [--single] [--options --gpus none ...]
+    python benchmarks/speed.py [--boxes 128 256 512] [--single] [--precision float32] [--options --gpus none ...]
 
 Each box runs in a process of its own, so that peak memory is its own. The share of the best is the network's operations per
 second over those of the fastest of a few 3x3x3 convolutions, measured in the same run right before.
@@ -20,16 +20,17 @@ import numpy as np
 import torch
 
 from emhance import DensityMap, Geometry, write_map
+from emhance.network.devices import pick_precision
 from emhance.network.weights import load_network
 
 
-def best_convolution(seconds: float = 6.0) -> float:
-    """Operations per second of the fastest plain 3x3x3 convolution, as it comes (float32, channels last)."""
+def best_convolution(precision: torch.dtype, seconds: float = 6.0) -> float:
+    """Operations per second of the fastest plain 3x3x3 convolution, as it comes (channels last)."""
     best = 0.0
     with torch.inference_mode():
         for channels, edge in ((32, 96), (64, 64), (80, 64), (128, 32)):
-            layer = torch.nn.Conv3d(channels, channels, 3, padding=1).to(memory_format=torch.channels_last_3d)
-            x = torch.randn(1, channels, edge, edge, edge).to(memory_format=torch.channels_last_3d)
+            layer = torch.nn.Conv3d(channels, channels, 3, padding=1).to(precision).to(memory_format=torch.channels_last_3d)
+            x = torch.randn(1, channels, edge, edge, edge).to(precision).to(memory_format=torch.channels_last_3d)
             layer(x)
             end = time.perf_counter() + seconds / 4
             while time.perf_counter() < end:
@@ -80,18 +81,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--boxes", type=int, nargs="+", default=[128, 256, 512])
     parser.add_argument("--single", action="store_true", help="one map instead of two half maps")
+    parser.add_argument("--precision", default="auto", help="of the network and of the convolution beside it")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=["--gpus", "none"], help="passed on to emhance enhance")
     args = parser.parse_args()
     operations = load_network("tight").module.operations_per_voxel()
-    print(f"network: {operations / 1000:.1f} kFLOP/voxel; threads: {torch.get_num_threads()}; torch {torch.__version__}")
+    precision = pick_precision(args.precision, torch.device("cpu"))
+    name_of_precision = str(precision).removeprefix("torch.")
+    print(
+        f"network: {operations / 1000:.1f} kFLOP/voxel; {name_of_precision}; threads: {torch.get_num_threads()}; "
+        f"torch {torch.__version__}"
+    )
     columns = ["box", "wall s", "network s", "other s", "ns/voxel", "peak GiB"]
     columns += ["GFLOP/s", "best convolution", "share of it", "network's share"]
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for box in args.boxes:
-        best = best_convolution()
+        best = best_convolution(precision)
         with tempfile.TemporaryDirectory() as name:
             inputs = write_example(Path(name), box, single=args.single)
-            result = run_one(["enhance", *map(str, inputs), "-o", f"{name}/out.mrc", "--quiet", *args.options])
+            result = run_one(
+                [
+                    "enhance",
+                    *map(str, inputs),
+                    "-o",
+                    f"{name}/out.mrc",
+                    "--quiet",
+                    "--precision",
+                    name_of_precision,
+                    *args.options,
+                ]
+            )
         network, wall = result["seconds"]["network"], result["wall"]
         rate = operations * box**3 / network
         cells = (
