@@ -201,7 +201,7 @@ def test_little_memory_cuts_smaller_tiles_and_gives_the_same(monkeypatch: pytest
         return stream(network, slabs)
 
     monkeypatch.setattr(inference, "stream", watch)
-    monkeypatch.setattr(inference, "network_memory", lambda device: 15000.0 * inference.BYTES_PER_COLUMN)
+    monkeypatch.setattr(inference, "network_memory", lambda device: 15000.0 * inference.bytes_per_column(network))
     assert largest_difference(infer(network, data), whole(network, data)) < 1e-5
     assert len(columns) > 1
     # Cores come out even in steps of the alignment, so that a tile may exceed its share by a step.

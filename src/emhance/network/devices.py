@@ -15,7 +15,7 @@ from emhance.network.unet import channels_last
 
 logger = logging.getLogger("emhance")
 
-CPU_MEMORY = 1.5 * 2**30
+CPU_MEMORY = 4 * 2**30
 """Largest share of the memory that the network's own arrays take on the CPU, bytes."""
 
 

@@ -29,8 +29,9 @@ logger = logging.getLogger("emhance")
 SLAB = {"cpu": 16, "cuda": 64}
 """Planes of the input that enter the network at a time."""
 
-BYTES_PER_COLUMN = 6000
-"""Memory that streaming takes for every column of voxels along z, in float32; measured, with a margin."""
+BYTES_PER_FEATURE = 240
+"""Memory that streaming takes for every column of voxels along z and every feature at half the resolution, in float32; measured,
+with a margin."""
 
 SMALLEST_TILE = 32
 """A tile is not split below this edge when memory runs out."""
@@ -47,6 +48,11 @@ class InferenceConfig:
     precision: torch.dtype = torch.float32
     batch_size: int | None = None
     tile_size: int | None = None
+
+
+def bytes_per_column(network: UNet) -> float:
+    """Memory that streaming takes for every column of voxels along z, in float32: mostly the features at half the resolution."""
+    return float(BYTES_PER_FEATURE * network.shape.channels[0])
 
 
 def infer(
@@ -126,7 +132,7 @@ class _Run:
         if size is not None:
             tile = (size, size, size)
         else:
-            columns = min(network_memory(device) for device in self._config.devices) / BYTES_PER_COLUMN
+            columns = min(network_memory(device) for device in self._config.devices) / bytes_per_column(self._network)
             halo = self._network.receptive_radius
             splits_y = splits_x = 1
             while (ny / splits_y + 2 * halo * (splits_y > 1)) * (nx / splits_x + 2 * halo * (splits_x > 1)) > columns:
