@@ -168,10 +168,9 @@ def fitted(cases: list[Case], network: str) -> Calibration:
     halves hardly agree would speak for the empty voxels of the others.
     """
     every = [Moments(FINE).add(case.reliability, case.enhanced, case.truth) for case in cases]
-    count, scores, correlation = (
-        np.sum([values(m) for m in every], axis=0)
-        for values in (lambda m: m.count, lambda m: m.count * m.score, lambda m: m.count * m.correlation.clip(0, 1))
-    )
+    count = np.sum([m.count for m in every], axis=0)
+    scores = np.sum([m.count * m.score for m in every], axis=0)
+    correlation = np.sum([m.count * m.correlation.clip(0, 1) for m in every], axis=0)
     used = count > 200
     blocks = [[s / n, c / n, n] for s, c, n in zip(scores[used], correlation[used], count[used], strict=True)]
     merged: list[list[float]] = []

@@ -32,7 +32,7 @@ from scipy import ndimage
 import emhance
 from emhance.maps.fourier import apply_radial, fsc_curve, fsc_mean, inverse_transform, resolution_at, shell_frequencies
 from emhance.training.atoms import Atoms, atoms_of, read_model
-from emhance.training.simulation import SimulatedMaps, SimulationConfig, raw_pair, simulate
+from emhance.training.simulation import UNPROCESSED, SimulatedMaps, SimulationConfig, raw_pair, simulate
 
 WITHOUT_CHAIN = (("1oph", "B", 3.5, 128), ("1jt0", "A", 4.0, 112), ("2irf", "A", 3.0, 112))
 """Structures of the validation split: name, chain, resolution in Å, box in voxels of 1 Å."""
@@ -194,10 +194,9 @@ def cells_of_micelle(rows: list[tuple[float, float, float]]) -> list[str]:
 def simulated(folder: Path, name: str, resolution: float, seed: int, **changes: float) -> SimulatedMaps:
     """Raw half maps of a part of a structure, 128 Å wide, with everything that happens to a map but processing."""
     nothing = dict.fromkeys(
-        ("fsc_weighted_share", "low_pass_share", "sharpened_share", "interpolated_share", "masked_share", "outside_sphere_share",
-         "extra_density_share", "nanodisc_share", "lipids_share", "micelle_share", "moving_domain_share", "empty_share"), 0.0
-    )  # fmt: skip
-    config = SimulationConfig(resolution=(resolution, resolution), **{**nothing, **changes})
+        ("extra_density_share", "nanodisc_share", "lipids_share", "micelle_share", "moving_domain_share", "empty_share"), 0.0
+    )
+    config = SimulationConfig(resolution=(resolution, resolution), **{**UNPROCESSED, **nothing, **changes})
     atoms: Atoms = atoms_of(model_of(folder, name))
     return simulate(atoms, config, torch.Generator().manual_seed(seed))
 

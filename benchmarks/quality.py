@@ -29,6 +29,9 @@ import emhance
 from emhance.maps.fourier import apply_b_factor, apply_radial, inverse_transform, shell_sums
 
 SCORES = ("cc_box", "cc_mask", "cc_peaks", "fsc05_mask", "fsc_avg_mask")
+KEPT = 5e-4
+"""A mean FSC that falls by less than this is kept: it is the same to three digits."""
+
 KINDS = ("protein", "nucleic", "other")
 
 Row = tuple["Case", dict[str, float], dict[str, float], float]
@@ -142,7 +145,7 @@ def main() -> None:
         before, after = ({key: float(np.mean([row[i][key] for row in group])) for key in SCORES} for i in (1, 2))
         cells = scores_of(before, after, float(np.mean([alike for *_, alike in group])))[:-1]
         change = after["fsc_avg_mask"] - before["fsc_avg_mask"]
-        kept = sum(after["fsc_avg_mask"] >= before["fsc_avg_mask"] - 5e-4 for _, before, after, _ in group)
+        kept = sum(after["fsc_avg_mask"] >= before["fsc_avg_mask"] - KEPT for _, before, after, _ in group)
         print(f"| mean of {name} | " + " | ".join(cells) + f" | fsc_avg_mask {change:+.4f}, kept in {kept} of {len(group)} |")
 
 

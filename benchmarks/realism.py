@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,8 @@ from scipy import ndimage
 import emhance
 from emhance.errors import AtomicModelError
 from emhance.maps.fourier import fsc_curve, resolution_at, shell_counts, shell_frequencies, shell_sums
-from emhance.training.simulation import SimulationConfig, simulate
+from emhance.training.atoms import Atoms
+from emhance.training.simulation import UNPROCESSED, SimulationConfig, simulate
 from emhance.training.structures import load_structures, prepare_structures, structure_files
 
 PARTS = (0.25, 0.5, 0.7, 0.85)
@@ -66,18 +68,19 @@ def of_pair(half1: np.ndarray, half2: np.ndarray, inside: np.ndarray, voxel_size
     return row
 
 
-def simulated(structures: Path, number: int, *, raw: bool) -> Iterator[tuple[Row, float]]:
+def unseen_models(structures: Path) -> list[Atoms]:
+    """The validation split of a folder, or of a file that holds one packed."""
+    if structures.is_file():
+        return load_structures(structures).split()[1]
+    with tempfile.TemporaryDirectory() as scratch:
+        packed = Path(scratch) / "structures.npz"
+        prepare_structures(structure_files(structures), packed)
+        return load_structures(packed).split()[1]
+
+
+def simulated(unseen: list[Atoms], number: int, *, raw: bool) -> Iterator[Row]:
     """Figures of simulated maps of unseen structures: `raw` half maps, or single maps with all that is done to them."""
-    packed = structures if structures.is_file() else None
-    if packed is None:
-        packed = Path("structures.npz")
-        prepare_structures(structure_files(structures), packed, overwrite=True)
-    _, unseen = load_structures(packed).split()
-    unprocessed = dict.fromkeys(
-        ("fsc_weighted_share", "low_pass_share", "sharpened_share", "interpolated_share", "masked_share", "outside_sphere_share"),
-        0.0,
-    )
-    config = SimulationConfig(empty_share=0.0, **(unprocessed if raw else {}))
+    config = SimulationConfig(empty_share=0.0, **(UNPROCESSED if raw else {}))
     found = 0
     for seed in range(10 * number):
         try:
@@ -87,10 +90,10 @@ def simulated(structures: Path, number: int, *, raw: bool) -> Iterator[tuple[Row
         inside = ndimage.gaussian_filter((maps.truth.numpy() > 0.1).astype(np.float32), 2.0)
         half1, half2 = maps.half1.numpy(), maps.half2.numpy()
         if raw:
-            yield of_pair(half1, half2, inside, 1.0), maps.resolution
+            yield of_pair(half1, half2, inside, 1.0)
         else:
             frequency, values = power(0.5 * (half1 + half2) * inside, 1.0)
-            yield {"fall": fall(frequency, values, maps.resolution)}, maps.resolution
+            yield {"fall": fall(frequency, values, maps.resolution)}
         found += 1
         if found == number:
             break
@@ -120,7 +123,8 @@ def main() -> None:
     for case in csv.DictReader((folder / "index.csv").open()):
         half1, half2, mask = (emhance.read_map(folder / f"{case['name']}_{part}.mrc.gz") for part in ("half1", "half2", "mask"))
         pairs[case["name"]] = of_pair(half1.data, half2.data, mask.data, half1.voxel_size)
-    table("pair", pairs, [row for row, _ in simulated(args.structures, args.maps, raw=True)])
+    unseen = unseen_models(args.structures)
+    table("pair", pairs, list(simulated(unseen, args.maps, raw=True)))
     single = {}
     for case in json.loads((args.shared / "real" / "index.json").read_text()):
         density = emhance.read_map(args.shared / "real" / case["map"])
@@ -129,7 +133,7 @@ def main() -> None:
         if case["resolution"] > 2 * density.voxel_size / FINE:
             frequency, values = power(density.data * inside, density.voxel_size)
             single[case["map"].split(".")[0]] = {"fall": fall(frequency, values, case["resolution"])}
-    table("single map", single, [row for row, _ in simulated(args.structures, args.maps, raw=False)])
+    table("single map", single, list(simulated(unseen, args.maps, raw=False)))
 
 
 if __name__ == "__main__":

@@ -98,18 +98,8 @@ def main() -> None:
         best = best_convolution(precision)
         with tempfile.TemporaryDirectory() as name:
             inputs = write_example(Path(name), box, single=args.single)
-            result = run_one(
-                [
-                    "enhance",
-                    *map(str, inputs),
-                    "-o",
-                    f"{name}/out.mrc",
-                    "--quiet",
-                    "--precision",
-                    name_of_precision,
-                    *args.options,
-                ]
-            )
+            options = ["-o", f"{name}/out.mrc", "--quiet", "--precision", name_of_precision, *args.options]
+            result = run_one(["enhance", *map(str, inputs), *options])
         network, wall = result["seconds"]["network"], result["wall"]
         rate = operations * box**3 / network
         cells = (

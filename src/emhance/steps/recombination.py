@@ -269,7 +269,7 @@ def _agreement(power_x: Curve, power_d: Curve, coefficients: Curve) -> float:
     # h1 = X + D, h2 = X - D: P_X - P_D is their covariance, P_X + P_D the mean of their powers P1 and P2, never less than the
     # root of P1 P2. Over n coefficients, in pairs that say the same, a covariance of independent maps has the variance P1 P2 / n.
     variance = (power_x + power_d) ** 2 / coefficients
-    octaves = 2 ** np.arange((len(power_x) - 1).bit_length())
+    octaves = _octaves(len(power_x))
     covariance, variance = (np.add.reduceat(curve, octaves) for curve in (power_x - power_d, variance))
     return float(np.max(covariance / np.sqrt(np.maximum(variance, 1e-60))))
 
@@ -319,11 +319,15 @@ def _from_half_maps(X: Spectrum, half_difference: FloatArray, power_x: Curve, *,
     return lost_beyond_crossing(np.asarray(2 * fsc / (1 + fsc)))
 
 
+def _octaves(shells: int, first: int = 1) -> NDArray[np.intp]:
+    """The shells where octaves of spatial frequency begin, from `first` on."""
+    return np.asarray(first * 2 ** np.arange(((shells - 1) // first).bit_length()))
+
+
 def _contrast(power: Curve, noise_power: Curve) -> float:
     """The largest ratio, over octaves of spatial frequency, of a map's power per voxel to its solvent's."""
-    octaves = FIRST_OCTAVE * 2 ** np.arange(max(1, ((len(power) - 1) // FIRST_OCTAVE).bit_length()))
-    octaves = octaves[octaves < len(power)]
-    if not len(octaves):
+    octaves = _octaves(len(power), FIRST_OCTAVE)
+    if not len(octaves):  # too small a box to tell
         return float("inf")
     whole, solvent = (np.add.reduceat(curve, octaves) for curve in (power, noise_power))
     return float(np.max(whole / np.maximum(solvent, 1e-30)))

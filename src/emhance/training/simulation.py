@@ -22,12 +22,13 @@ from emhance.training.grids import frequencies_squared, gaussian, to_map
 from emhance.training.half_maps import half_transforms
 from emhance.training.imaging import amplitudes, noise_of_views, overall_b, signal_of_views, views
 from emhance.training.processing import DENSITY_TOP, NOISE_STD, processed
-from emhance.training.simulation_config import SimulationConfig
+from emhance.training.simulation_config import UNPROCESSED, SimulationConfig
 from emhance.training.surroundings import bulk_solvent, density_beside, molecule_of
 
 __all__ = [
     "DENSITY_TOP",
     "NOISE_STD",
+    "UNPROCESSED",
     "SimulatedMaps",
     "SimulationConfig",
     "one_molecule",
@@ -177,12 +178,7 @@ def raw_molecule(*, resolution: float, box: int, voxel_size: float = 1.0) -> Sim
         lipids_share=0.0,
         envelope=(0.8, 0.8),
         missing_cone_share=0.0,
-        fsc_weighted_share=0.0,
-        low_pass_share=0.0,
-        sharpened_share=0.0,
-        interpolated_share=0.0,
-        masked_share=0.0,
-        outside_sphere_share=0.0,
+        **UNPROCESSED,
     )
 
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from emhance.training.draws import Range
+
+UNPROCESSED: dict[str, Any] = dict.fromkeys(
+    ("fsc_weighted_share", "low_pass_share", "sharpened_share", "interpolated_share", "masked_share", "outside_sphere_share"), 0.0
+)
+"""Fields of half maps as reconstructions are: unfiltered, unsharpened, unmasked."""
 
 
 @dataclass(frozen=True, kw_only=True)
