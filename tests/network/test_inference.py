@@ -1,6 +1,7 @@
 """The result depends on the network and the map, on nothing else."""
 
 import itertools
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,6 +56,17 @@ def test_several_devices_give_the_same(devices: int, tile_size: int | None, box:
     network, data = untrained(SHALLOW), noise(*box)
     result = infer(network, data, InferenceConfig(devices=(CPU,) * devices, tile_size=tile_size))
     assert largest_difference(result, whole(network, data)) < 1e-5
+
+
+def test_no_thread_changes_the_layout_of_weights_another_convolves_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    lay_out = inference.channels_last
+    monkeypatch.setattr(inference, "channels_last", lambda module: threads.append(threading.current_thread()) or lay_out(module))
+    network = untrained(SHALLOW)
+    strides = [p.stride() for p in network.parameters()]
+    infer(network, noise(24, 16, 20), InferenceConfig(devices=(CPU,) * 3, tile_size=8))
+    assert threads == [threading.main_thread()]
+    assert [p.stride() for p in network.parameters()] == strides, "the caller's network was changed"
 
 
 def test_two_threads_give_the_same() -> None:

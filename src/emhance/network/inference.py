@@ -5,6 +5,7 @@ The result does not depend on any of this: not on the tile size, the batch size,
 
 from __future__ import annotations
 
+import copy
 import logging
 import queue
 import threading
@@ -111,13 +112,15 @@ class _Run:
         for batch in _batches(tiles, self._config.batch_size or 1):
             self._batches.put(batch)
         devices = self._config.devices
+        # Laid out before any thread begins: one that changes the layout of weights another convolves with gives garbage.
+        networks = {device: self._network_on(device) for device in set(devices)}
         if len(devices) == 1:
             with large_blocks_apart():
-                self._work(devices[0])
+                self._work(networks[devices[0]], devices[0])
             return self._out
         with ThreadPoolExecutor(len(devices)) as pool:
             try:
-                workers = [pool.submit(self._work, device) for device in devices]
+                workers = [pool.submit(self._work, networks[device], device) for device in devices]
                 wait(workers, return_when=FIRST_EXCEPTION)
             finally:
                 self._stop.set()  # one failure, or the user's interruption, ends the others as well
@@ -146,12 +149,12 @@ class _Run:
             tile = (_round_up(tile[0], step), _round_up(tile[1], step), _round_up(tile[2], step))
         return TileGrid(shape=(nz, ny, nx), tile=tile, halo=self._network.receptive_radius, alignment=step)
 
-    def _work(self, device: torch.device) -> None:
-        network = self._network
-        if device.type != "cpu" or self._config.precision != torch.float32:
-            network = UNet(self._network.shape)
-            network.load_state_dict(self._network.state_dict())
-        network = channels_last(network.to(device=device, dtype=self._config.precision)).eval()
+    def _network_on(self, device: torch.device) -> UNet:
+        """A copy of the network on a device, so that the caller's stays as it is, whatever else they do with it meanwhile."""
+        network = copy.deepcopy(self._network).to(device=device, dtype=self._config.precision)
+        return channels_last(network).eval()
+
+    def _work(self, network: UNet, device: torch.device) -> None:
         while not self._stop.is_set():
             try:
                 tiles = self._batches.get_nowait()
