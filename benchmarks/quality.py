@@ -1,11 +1,15 @@
 """Score enhanced maps against atomic models, beside their inputs, as a table.
 
     python benchmarks/quality.py --shared ../shared [--network tight] [--cases 6msm emd_3488:100 ...] [--gain] [--relion]
-        [--pictures DIR]
+        [--ceilings] [--pictures DIR]
 
 Cases are half-map pairs of ``relion_pairs`` and maps of ``real``; ``NAME:B`` blurs the input by a B-factor of B Å² first.
 Scores are those of the development data's ``score/score.py``: every cell says input → enhanced. In the column fsc_avg_mask the
 figure in brackets is the input's once its amplitudes are the enhanced map's, shell by shell. The last lines hold means.
+
+The scorer's correlations compare with the model cut at the stated resolution, so that true detail beyond it lowers them.
+``--ceilings`` therefore adds those of the enhanced map after the same cut, and after the best of all radial filters: the one that
+brings it closest to that reference, which must be known for it. No sharpening or filtering of the map can reach more.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import json
 import logging
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +32,8 @@ import scipy.fft
 import emhance
 from emhance.maps.fourier import apply_b_factor, apply_radial, inverse_transform, shell_sums
 
-SCORES = ("cc_box", "cc_mask", "cc_peaks", "fsc05_mask", "fsc_avg_mask")
+CORRELATIONS = ("cc_box", "cc_mask", "cc_peaks")
+SCORES = (*CORRELATIONS, "fsc05_mask", "fsc_avg_mask")
 KEPT = 5e-4
 """A mean FSC that falls by less than this is kept: it is the same to three digits."""
 
@@ -97,6 +102,7 @@ def main() -> None:
     parser.add_argument("--recombine", choices=("on", "off"), default="on")
     parser.add_argument("--gain", action="store_true", help="also enhance half map 1 alone and compare it with half map 2")
     parser.add_argument("--relion", action="store_true", help="also score the pairs after relion_postprocess, with their masks")
+    parser.add_argument("--ceilings", action="store_true", help="also score the enhanced map after a cut and the best filter")
     parser.add_argument("--keep", type=Path, help="folder in which the enhanced maps are kept")
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each case: slices of input, output and truth")
     args = parser.parse_args()
@@ -104,9 +110,11 @@ def main() -> None:
     scorer = load_scorer(args.shared)
     inclusion = f"inclusion of {' / '.join(KINDS)}"
     columns = ["case", *SCORES, inclusion, "reliability from"]
-    columns += ["gain"] * args.gain + ["relion_postprocess: cc_box, cc_mask, cc_peaks"] * args.relion
+    columns += ["gain"] * args.gain + [f"relion_postprocess: {', '.join(CORRELATIONS)}"] * args.relion
+    columns += [f"enhanced, {how}: {', '.join(CORRELATIONS)}" for how in ("cut", "best filter")] * args.ceilings
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
-    rows = []
+    rows: list[Row] = []
+    ceilings: list[list[list[float]]] = []
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
 
@@ -133,6 +141,10 @@ def main() -> None:
                 cells.append(_gain(scorer, case, options, written) if len(case.maps) == 2 else "-")
             if args.relion:
                 cells.append(_relion(case, scored, written, scratch) if case.mask is not None else "-")
+            if args.ceilings:
+                filtered = [scored(how(scorer, case, result.map)) for how in (cut, best_filtered)]
+                ceilings.append([[scores[key] for key in CORRELATIONS] for scores in filtered])
+                cells += [_correlations(values) for values in ceilings[-1]]
             print(f"| {case.name} | " + " | ".join(cells) + " |", flush=True)
             if args.pictures:
                 args.pictures.mkdir(parents=True, exist_ok=True)
@@ -146,7 +158,11 @@ def main() -> None:
         cells = scores_of(before, after, float(np.mean([alike for *_, alike in group])))[:-1]
         change = after["fsc_avg_mask"] - before["fsc_avg_mask"]
         kept = sum(after["fsc_avg_mask"] >= before["fsc_avg_mask"] - KEPT for _, before, after, _ in group)
-        print(f"| mean of {name} | " + " | ".join(cells) + f" | fsc_avg_mask {change:+.4f}, kept in {kept} of {len(group)} |")
+        cells += [f"fsc_avg_mask {change:+.4f}, kept in {kept} of {len(group)}"] + [""] * (args.gain + args.relion)
+        if args.ceilings:
+            in_group = [values for row, values in zip(rows, ceilings, strict=True) if any(row is other for other in group)]
+            cells += [_correlations(values) for values in np.mean(in_group, axis=0)]
+        print(f"| mean of {name} | " + " | ".join(cells) + " |")
 
 
 def means_of(rows: list[Row]) -> dict[str, list[Row]]:
@@ -173,6 +189,33 @@ def with_amplitudes_of(reference: emhance.DensityMap, density: emhance.DensityMa
     R, F = (scipy.fft.rfftn(m.data, workers=2) for m in (reference, density))
     apply_radial(F, shape, np.sqrt(shell_sums(R, shape) / np.maximum(shell_sums(F, shape), 1e-30)))
     return replace(density, data=inverse_transform(F, shape, workers=2))
+
+
+def cut(scorer: ModuleType, case: Case, density: emhance.DensityMap) -> emhance.DensityMap:
+    """The map without what lies beyond the stated resolution, as the reference of the correlations is cut."""
+    shape = density.data.shape
+    shell, width, _ = scorer.shells(shape, density.voxel_size)
+    F = scipy.fft.rfftn(density.data, workers=2)
+    F.ravel()[shell * width > 1 / case.resolution] = 0
+    return replace(density, data=inverse_transform(F, shape, workers=2))
+
+
+def best_filtered(scorer: ModuleType, case: Case, density: emhance.DensityMap) -> emhance.DensityMap:
+    """The map after the radial filter that brings it closest to the reference: in every shell ``<F, R> / <F, F>``."""
+    shape = density.data.shape
+    atoms, _, _ = scorer.place(str(case.atomic_model), shape, density.voxel_size, np.array(case.offset_xyz))
+    _, reference = scorer.model_density(atoms, shape, density.voxel_size, case.resolution)
+    shell, _, _ = scorer.shells(shape, density.voxel_size)
+    F, R = (scipy.fft.rfftn(values, workers=2) for values in (density.data, reference))
+    planes = np.arange(F.shape[2])
+    twice = np.where((planes > 0) & (2 * planes < shape[2]), 2.0, 1.0)  # half of all coefficients are stored
+    shared, own = (np.bincount(shell, (twice * (F * other.conj()).real).ravel()) for other in (R, F))
+    F *= (shared / np.maximum(own, 1e-30))[shell].reshape(F.shape).astype(np.float32)
+    return replace(density, data=inverse_transform(F, shape, workers=2))
+
+
+def _correlations(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def picture(scorer: ModuleType, case: Case, enhanced: emhance.DensityMap, path_of_input: str, output: Path) -> None:
@@ -215,7 +258,7 @@ def _relion(case: Case, scored: Callable[[emhance.DensityMap], dict[str, float]]
     command = ["relion_postprocess", "--i", half1, "--i2", half2, "--mask", mask, "--auto_bfac", "--o", str(scratch / "relion")]
     subprocess.run([*command, "--angpix", str(case.input.voxel_size)], check=True, capture_output=True)
     scores = scored(emhance.read_map(scratch / "relion_masked.mrc"))
-    return ", ".join(f"{scores[score]:.3f}" for score in SCORES[:3])
+    return _correlations(scores[score] for score in CORRELATIONS)
 
 
 if __name__ == "__main__":
