@@ -20,6 +20,7 @@ box = 48
 resolution = [3.5, 5.0]
 [crops]
 edge = 24
+per_map = 2
 """
 
 
@@ -34,5 +35,7 @@ def small_structures(folder: Path, *, count: int = 3) -> Path:
 def small_config(folder: Path, output: str, more: str = "") -> Path:
     """Write a configuration beside the folder `models`; `more` are lines before its tables."""
     path = folder / f"{output}.toml"
+    if "maps_mixed" not in more:
+        more += "maps_mixed = 1\n"
     path.write_text(more + SMALL.format(output=output))
     return path

@@ -82,7 +82,7 @@ def test_the_stated_cost_is_what_torch_counts(shape: UNetShape) -> None:
 def test_the_default_network_costs_between_100_and_500_kflop_per_voxel_and_fits_its_file() -> None:
     network = UNet()
     assert 90e3 < network.operations_per_voxel() < 500e3
-    assert 2 * sum(p.numel() for p in network.parameters()) < 8e6, "the weights in float16 exceed 8 MB"
+    assert 2 * sum(p.numel() for p in network.parameters()) < 10e6, "the weights in float16 exceed 10 MB"
 
 
 def test_a_shape_survives_the_card() -> None:

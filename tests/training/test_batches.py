@@ -25,7 +25,11 @@ class Numbered(Dataset[Crops]):
 
 def config(**options: int) -> TrainingConfig:
     return TrainingConfig(
-        structures=Path("models"), output=Path("run"), workers=0, crops=CropConfig(edge=8, per_map=PER_MAP), **options
+        structures=Path("models"),
+        output=Path("run"),
+        workers=0,
+        crops=CropConfig(edge=8, per_map=PER_MAP),
+        **{"maps_mixed": 1} | options,
     )
 
 

@@ -56,9 +56,10 @@ def config(structures: Path, tmp_path: Path) -> TrainingConfig:
         validation_maps=1,
         checkpoint_every=0.0,
         workers=0,
+        maps_mixed=1,
         network=TINY,
         simulation=SimulationConfig(box=48),
-        crops=CropConfig(edge=24),
+        crops=CropConfig(edge=24, per_map=2),
     )
 
 

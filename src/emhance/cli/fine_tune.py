@@ -99,7 +99,8 @@ def fine_tune_command(
         seed=seed,
         network=parent.module.shape,
         simulation=SimulationConfig(box=max(128, crop + crop % 2 + 8), voxel_size=card.voxel_size, resolution=card.resolution),
-        crops=CropConfig(edge=crop),
+        maps_mixed=1,
+        crops=CropConfig(edge=crop, per_map=2),
     )
     if card.name.startswith("wide"):
         config = replace(config, crops=replace(config.crops, target="wide"))

@@ -35,7 +35,7 @@ class UNetShape:
         Residual blocks on the way up at each level but the last.
     """
 
-    channels: tuple[int, ...] = (32, 80, 128)
+    channels: tuple[int, ...] = (64, 96, 128)
     encoder_blocks: tuple[int, ...] = (1, 2, 2)
     decoder_blocks: tuple[int, ...] = (2, 2)
 

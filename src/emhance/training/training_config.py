@@ -33,7 +33,7 @@ class TrainingConfig:
     """Optimiser steps."""
     crops_per_step: int = 2
     """Crops in a batch of one process."""
-    maps_mixed: int = 1
+    maps_mixed: int = 12
     """Simulated maps whose crops are shuffled together and dealt out to steps, so that a step's come from different ones; each
     gives ``crops.per_map`` crops."""
     learning_rate: float = 1e-3
