@@ -24,7 +24,7 @@ class CropConfig:
     """How crops are cut from simulated maps."""
 
     edge: int = 96
-    """Edge of a crop in voxels. Crops of 64 train faster and end lower: at their faces the network lacks what it sees in a map."""
+    """Edge of a crop in voxels. Crops of 64 train faster and end lower: near their faces the network lacks what a map has."""
     per_map: int = 4
     """Crops taken from one simulated map."""
     jitter: int = 20
