@@ -11,7 +11,8 @@ support Y is 0.
 
 F, between 0 and 1 in every shell, is the reliability of the data: its expected squared correlation with the truth. With half
 maps F = 2 FSC / (1 + FSC) inside the support (Rosenthal and Henderson 2003, doi 10.1016/j.jmb.2003.07.013); for a single map
-F = 1 - P_noise / P_X', with the noise spectrum measured in the solvent; failing that, F falls at a stated resolution.
+F = 1 - P_noise / P_X', with the noise spectrum measured in the solvent; failing that, F is what is
+typical of a stated resolution.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from emhance.maps.fourier import (
     shell_sums,
 )
 from emhance.maps.volume import FloatArray
-from emhance.steps.reliability import CROSSING, from_resolution, lost_beyond_crossing, power_within, solvent_window
+from emhance.steps.reliability import CROSSING, lost_beyond_crossing, power_within, solvent_window, typical
 from emhance.steps.smoothing import smooth
 
 DEFAULT_RESOLUTION = 4.0
@@ -185,7 +186,7 @@ def recombine(
         source = "solvent noise"
     else:
         at = resolution if resolution is not None else DEFAULT_RESOLUTION
-        reliability = from_resolution(frequency, at)
+        reliability = typical(frequency, at)
         source = "stated resolution" if resolution is not None else "default resolution"
 
     N: Spectrum = scipy.fft.rfftn(enhanced, workers=workers)

@@ -22,6 +22,10 @@ SMALLEST_SOLVENT = 0.02
 CROSSING = 0.25
 """F of the resolution: FSC = 0.143."""
 
+TYPICAL_FALL = 5.7
+"""By how much the logarithm of signal over noise falls from zero frequency to the resolution: fits the median FSC of simulated
+half maps, .94, .76 and .43 at 0.5, 0.7 and 0.85 of the resolution's frequency (`benchmarks/realism.py`)."""
+
 
 def lost_beyond_crossing(value: Curve) -> Curve:
     """Let F fall like a Gaussian at least, and never rise again, from where three shells' mean is first below `CROSSING`.
@@ -55,7 +59,16 @@ def power_within(window: FloatArray, data: FloatArray, *, workers: int | None) -
     return shell_sums(W, data.shape) / float(np.sum(np.square(window), dtype=np.float64))
 
 
-def from_resolution(frequency: Curve, resolution: float) -> Curve:
-    """A step at the resolution, softened over a tenth of it; F = 0.5 there."""
+def typical(frequency: Curve, resolution: float) -> Curve:
+    """F of a map of which only the resolution (Å) is known: that of even noise under a signal that falls like a Gaussian.
+
+    ``F = 1 / (1 + 3 exp(-5.7 (1 - (s d)²)))`` is `CROSSING` at the resolution d.
+    """
+    x = np.minimum(frequency * resolution, 4)
+    return np.asarray(1 / (1 + (1 / CROSSING - 1) * np.exp(-TYPICAL_FALL * (1 - x**2))))
+
+
+def limited(frequency: Curve, resolution: float) -> Curve:
+    """A step from 1 to 0 at the resolution (Å), softened over a tenth of its frequency."""
     edge = 0.05 / resolution
     return np.asarray(1 / (1 + np.exp(np.clip((frequency - 1 / resolution) / edge, -50, 50))))

@@ -35,7 +35,7 @@ from emhance.maps.fourier import (
 )
 from emhance.maps.volume import FloatArray
 from emhance.steps.normalization import NOISE_STD
-from emhance.steps.reliability import CROSSING, from_resolution, lost_beyond_crossing, power_within, solvent_window
+from emhance.steps.reliability import CROSSING, limited, lost_beyond_crossing, power_within, solvent_window
 from emhance.steps.smoothing import smooth
 
 PROFILE_FREQUENCY = (0.1, 0.125, 0.15, 0.175, 0.2, 0.225, 0.25, 0.275, 0.3, 0.35, 0.4, 0.5)
@@ -122,7 +122,7 @@ class Evidence:
         noise = self.noise * min(signal_share / noise_share, 1.0)
         reliability = lost_beyond_crossing(self.signal / (self.signal + noise))
         if self.limit is not None:
-            reliability = reliability * from_resolution(self.frequency, self.limit)
+            reliability = reliability * limited(self.frequency, self.limit)
         resolution = resolution_at(self.frequency, reliability, CROSSING)
         gain = log_profile(self.frequency, resolution) + np.log(signal_share / self.signal)
         width = max(1, round(SMOOTHING / (self.frequency[1] - self.frequency[0])))

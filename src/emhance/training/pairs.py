@@ -22,7 +22,7 @@ from emhance.maps.mrc import read_map
 from emhance.maps.resampling import ResamplingPlan, plan_resampling
 from emhance.maps.volume import DensityMap, FloatArray, Geometry, require_same_geometry
 from emhance.steps.normalization import BoolArray, normalize
-from emhance.steps.reliability import from_resolution
+from emhance.steps.reliability import typical
 from emhance.steps.restoration import restore
 from emhance.training.atoms import KINDS, read_atoms
 from emhance.training.dataset import CropConfig, Crops, at_shells_of_crop, mixed_seed
@@ -289,9 +289,9 @@ def _target(pair: Pair, geometry: Geometry, plan: ResamplingPlan) -> tuple[Float
 
 
 def _reliabilities(maps: list[FloatArray], atoms: BoolArray, resolution: float, voxel_size: float) -> list[Tensor]:
-    """F of every input: from the half maps' FSC near the atoms, or a step at the resolution for a map alone."""
+    """F of every input: from the half maps' FSC near the atoms, or what is typical of the resolution for a map alone."""
     if len(maps) == 1:
-        return [torch.from_numpy(from_resolution(shell_frequencies(atoms.shape, voxel_size), resolution)).float()]
+        return [torch.from_numpy(typical(shell_frequencies(atoms.shape, voxel_size), resolution)).float()]
     near = np.minimum(2 * gaussian_filter(atoms.astype(np.float32), 3.0 / voxel_size), 1)
     _, fsc = fsc_curve(maps[0] * near, maps[1] * near, voxel_size)
     alone = torch.from_numpy(np.clip(fsc, 0, 1)).float()
