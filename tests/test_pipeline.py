@@ -237,6 +237,14 @@ def test_warnings_reach_the_record(simulated: Simulated, small_network: str) -> 
     assert "no solvent noise" in text
 
 
+@pytest.mark.parametrize(("voxel", "said"), [(1.0, False), (0.4, True)])
+def test_data_finer_than_the_network_can_show_are_said(
+    simulated: Simulated, small_network: str, voxel: float, said: bool
+) -> None:
+    result = enhance(on_grid(simulated.half1, voxel), on_grid(simulated.half2, voxel), network=small_network)
+    assert ("detail to about 2.2 Å; use --network highres" in "\n".join(result.provenance.warnings)) is said
+
+
 @pytest.mark.parametrize("override", [None, 1.1])
 @pytest.mark.parametrize("from_file", [False, True])
 def test_arrays_of_the_caller_are_never_changed(

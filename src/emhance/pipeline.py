@@ -42,6 +42,9 @@ Progress = Callable[[str, int, int], None]
 MASK_REACH = 8
 """Voxels of the network's grid beyond the mask that are computed: mask normalisation keeps density to 6 Å beyond it."""
 
+FINEST_DETAIL = 2.2
+"""Detail that a network can show, in units of its voxels: 0.9 of their Nyquist frequency."""
+
 LEAST_KEPT = 0.8
 """An output that holds less than this of what its half maps have in common is warned of."""
 
@@ -200,6 +203,7 @@ def enhance(
                 workers=workers,
             )
             _record_recombination(reliability, provenance, warn)
+            _check_detail(reliability, network, warn)
     if config.clean:
         with provenance.timed("clean"):
             cleaned = clean(enhanced, fraction=config.clean)
@@ -377,6 +381,17 @@ def _region(inside: NDArray[np.bool_], new_shape: tuple[int, int, int]) -> tuple
         start.append(max(0, int(np.floor(filled[0] * factor)) - MASK_REACH))
         stop.append(min(new_shape[axis], int(np.ceil((filled[-1] + 1) * factor)) + MASK_REACH))
     return (start[0], start[1], start[2]), (stop[0], stop[1], stop[2])
+
+
+def _check_detail(reliability: Reliability, network: Network, warn: Callable[[str], None]) -> None:
+    """Warn of data that hold finer detail than the network's voxels can show."""
+    finest = FINEST_DETAIL * network.card.voxel_size
+    if reliability.resolution < finest:
+        advice = "" if network.card.name == "highres" else "; use --network highres"
+        warn(
+            f"The data reach {reliability.resolution:.2f} Å ({reliability.source}), the {network.card.name} network shows "
+            f"detail to about {finest:.2g} Å{advice}."
+        )
 
 
 def _record_recombination(reliability: Reliability, provenance: Provenance, warn: Callable[[str], None]) -> None:
