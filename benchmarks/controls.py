@@ -11,6 +11,8 @@
   mean density in the micelle over that in the molecule, and the share of it above the contour that holds 90 % of the molecule;
   the first row is what the wide target, which is the truth there, has; on maps finer than 4 Å, where the FSC with the truth
   falls below 0.5 and the mean FSC up to the stated resolution, both inside the molecule.
+- maps finer than 2.5 Å, voxels of 0.7 Å: mean FSC with the truth inside the molecule, and the amplitude at 0.7 to 0.9 of the
+  resolution's frequency over that at 8 to 4 Å, both over the truth's. The amplitude times the FSC is right, not the whole.
 
 Every figure is a mean over the maps named, unless it says otherwise.
 """
@@ -30,7 +32,15 @@ import torch
 from scipy import ndimage
 
 import emhance
-from emhance.maps.fourier import apply_radial, fsc_curve, fsc_mean, inverse_transform, resolution_at, shell_frequencies
+from emhance.maps.fourier import (
+    apply_radial,
+    fsc_curve,
+    fsc_mean,
+    inverse_transform,
+    resolution_at,
+    shell_frequencies,
+    shell_sums,
+)
 from emhance.training.atoms import Atoms, atoms_of, read_model
 from emhance.training.simulation import UNPROCESSED, SimulatedMaps, SimulationConfig, raw_pair, simulate
 
@@ -42,6 +52,8 @@ BEYOND = 1 / 8
 """1/Å."""
 
 MICELLES = (("4zw9", 3.5), ("4o6y", 4.0), ("1h2s", 3.2))
+FINEST = (("4zw9", 1.7), ("6cwg", 2.0), ("3v7e", 2.4))
+FINEST_VOXEL, FINEST_BOX = 0.7, 160
 FINE = (("6cwg", 2.4), ("4zw9", 2.8), ("3v7e", 3.2), ("1jt0", 3.6))
 
 Array = np.ndarray
@@ -55,9 +67,9 @@ def model_of(folder: Path, name: str) -> gemmi.Model:
     return read_model(found[0])
 
 
-def enhanced(*maps: Array, network: str) -> Array:
-    """Two half maps, or one map, of 1 Å voxels, enhanced."""
-    given = [emhance.DensityMap(data.astype(np.float32), emhance.Geometry.whole_box(data.shape, 1.0)) for data in maps]
+def enhanced(*maps: Array, network: str, voxel_size: float = 1.0) -> Array:
+    """Two half maps, or one map, enhanced."""
+    given = [emhance.DensityMap(data.astype(np.float32), emhance.Geometry.whole_box(data.shape, voxel_size)) for data in maps]
     return emhance.enhance(*given, network=network, gpus="none").map.data
 
 
@@ -175,6 +187,32 @@ def differences(folder: Path, networks: list[str]) -> None:
         print(f"| {network} | " + " | ".join(cells) + " |", flush=True)
 
 
+def finest(folder: Path, networks: list[str]) -> None:
+    """Print what the networks make of maps finer than 2.5 Å."""
+    columns = ["finest maps", "input, mean FSC"]
+    columns += [f"{network}, {what}" for network in networks for what in ("mean FSC", "amplitude")]
+    print("\n| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    for name, resolution in FINEST:
+        maps = simulated(folder, name, resolution, 8, voxel_size=FINEST_VOXEL, box=FINEST_BOX)
+        truth = maps.truth.numpy()
+        mask = ndimage.gaussian_filter((truth > 0.1).astype(np.float32), 1.5)
+        frequency = shell_frequencies(truth.shape, FINEST_VOXEL)
+        coarse = (frequency > 1 / 8) & (frequency < 1 / 4)
+        close = (frequency > 0.7 / resolution) & (frequency < 0.9 / resolution)
+        halves = maps.half1.numpy(), maps.half2.numpy()
+        outputs = [0.5 * (halves[0] + halves[1])]
+        outputs += [enhanced(*halves, network=network, voxel_size=FINEST_VOXEL) for network in networks]
+        scores, ratios = [], []
+        for output in outputs:
+            _, fsc = fsc_curve(output * mask, truth * mask, FINEST_VOXEL)
+            scores.append(fsc_mean(frequency, fsc, resolution))
+            power, wanted = (shell_sums(scipy.fft.rfftn(data * mask), truth.shape) for data in (output, truth))
+            amplitude = np.sqrt(power / wanted)
+            ratios.append(amplitude[close].mean() / amplitude[coarse].mean())
+        cells = [f"{score:.3f} | {ratio:.2f}" for score, ratio in zip(scores[1:], ratios[1:], strict=True)]
+        print(f"| {name} at {resolution:g} Å | {scores[0]:.3f} | " + " | ".join(cells) + " |", flush=True)
+
+
 def of_micelle(maps: SimulatedMaps, output: Array) -> tuple[float, float, float]:
     """Density in the molecule, density in the micelle, and the share of the micelle above the molecule's contour."""
     molecule = maps.truth.numpy() > 0.3
@@ -213,6 +251,7 @@ def main() -> None:
     noise(args.networks, spread)
     without_chain(args.structures, args.networks)
     differences(args.structures, args.networks)
+    finest(args.structures, args.networks)
 
 
 if __name__ == "__main__":
