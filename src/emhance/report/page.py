@@ -142,8 +142,8 @@ def suggestions_of(record: dict[str, Any], validation: ValidationResult | None) 
     suggestions = list(record.get("warnings") or [])
     network = record["network"].get("name", "")
     resolution = validation.resolution if validation is not None else (record.get("recombination") or {}).get("resolution")
-    if resolution and resolution < 4.0 and network == "tight":
-        suggestions.append("The map is better than 4 Å: compare with the highres network (--network highres).")
+    if resolution and resolution < 3.0 and network == "tight":
+        suggestions.append("The map is better than 3 Å: compare with the highres network (--network highres).")
     if resolution and resolution > 6.0 and network in ("tight", "highres"):
         suggestions.append("The map is coarser than 6 Å: the wide network (--network wide) keeps more of weak density.")
     if (record.get("normalization") or {}).get("from_density"):

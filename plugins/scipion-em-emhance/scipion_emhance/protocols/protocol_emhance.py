@@ -190,7 +190,7 @@ class ProtEmhance(ProtAnalysis3D):
             help="*{}*: the default; removes the solvent closely around the density.\n"
             "*{}*: more cautious, keeps weak density further out; for low local resolution, flexible domains, "
             "or where the tight one removes what you know to be there.\n"
-            "*{}*: for maps better than about 4 Å.\n"
+            "*{}*: for maps better than about 3 Å; takes twice the time.\n"
             "Normalisation from a mask has a network of its own.".format(*self.MODEL_TARGET_OPTIONS),
         )
         form.addParam(
