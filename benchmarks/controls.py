@@ -52,9 +52,10 @@ BEYOND = 1 / 8
 """1/Å."""
 
 MICELLES = (("4zw9", 3.5), ("4o6y", 4.0), ("1h2s", 3.2))
+FINE = (("6cwg", 2.4), ("4zw9", 2.8), ("3v7e", 3.2), ("1jt0", 3.6))
 FINEST = (("4zw9", 1.7), ("6cwg", 2.0), ("3v7e", 2.4))
 FINEST_VOXEL, FINEST_BOX = 0.7, 160
-FINE = (("6cwg", 2.4), ("4zw9", 2.8), ("3v7e", 3.2), ("1jt0", 3.6))
+"""Å, and voxels."""
 
 Array = np.ndarray
 
