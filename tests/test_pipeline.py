@@ -386,6 +386,23 @@ def test_no_record_without_a_map_that_could_be_written(
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_no_record_without_a_map_where_a_run_is_stopped_between_the_two(
+    result: emhance.EnhanceResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: Any
+) -> None:
+    move = emhance.maps.atomic_write._move
+
+    def stopped(temporary: Path, path: Path, *, overwrite: bool) -> None:
+        if path.suffix == ".mrc":
+            raise stop
+        move(temporary, path, overwrite=overwrite)
+
+    monkeypatch.setattr(emhance.maps.atomic_write, "_move", stopped)
+    with pytest.raises((KeyboardInterrupt, OutputError)):
+        result.write(tmp_path / "out.mrc")
+    assert names(tmp_path) == []
+
+
 def test_the_record_is_there_whenever_the_map_is(
     result: emhance.EnhanceResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

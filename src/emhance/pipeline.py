@@ -22,7 +22,7 @@ from emhance.maps.inspection import inspect
 from emhance.maps.masks import check_binary_mask
 from emhance.maps.mrc import read_map, write_map
 from emhance.maps.resampling import plan_resampling
-from emhance.maps.volume import DensityMap, FloatArray, require_same_geometry
+from emhance.maps.volume import DensityMap, FloatArray, Geometry, require_same_geometry
 from emhance.network.devices import cpu_threads, default_threads, device_name, pick_devices, pick_precision
 from emhance.network.inference import InferenceConfig, infer
 from emhance.network.weights import Network, load_network
@@ -76,8 +76,20 @@ class EnhanceResult:
         record = provenance_path(path)
         for target in (path, record):
             check_output(target, overwrite=overwrite)
-        # Whenever the run dies, no map lies there without its record.
-        write_map(path, self.map, overwrite=overwrite, before_move=lambda: self.provenance.write(record, overwrite=overwrite))
+        recorded = False
+
+        def write_record() -> None:
+            nonlocal recorded
+            self.provenance.write(record, overwrite=overwrite)
+            recorded = True
+
+        # The record is moved first, so that whenever the run is killed no map lies there without it.
+        try:
+            write_map(path, self.map, overwrite=overwrite, before_move=write_record)
+        except BaseException:
+            if recorded and not path.exists():  # failed or stopped between the two moves
+                record.unlink(missing_ok=True)
+            raise
         return path, record
 
 
@@ -203,7 +215,7 @@ def enhance(
                 workers=workers,
             )
             _record_recombination(reliability, provenance, warn)
-            _check_detail(reliability, network, warn)
+            _check_detail(reliability, geometry, network, warn)
     if config.clean:
         with provenance.timed("clean"):
             cleaned = clean(enhanced, fraction=config.clean)
@@ -383,10 +395,10 @@ def _region(inside: NDArray[np.bool_], new_shape: tuple[int, int, int]) -> tuple
     return (start[0], start[1], start[2]), (stop[0], stop[1], stop[2])
 
 
-def _check_detail(reliability: Reliability, network: Network, warn: Callable[[str], None]) -> None:
-    """Warn of data that hold finer detail than the network's voxels can show."""
+def _check_detail(reliability: Reliability, geometry: Geometry, network: Network, warn: Callable[[str], None]) -> None:
+    """Warn of data that hold finer detail than the network's voxels, which are larger than theirs, can show."""
     finest = FINEST_DETAIL * network.card.voxel_size
-    if reliability.resolution < finest:
+    if geometry.voxel_size < network.card.voxel_size and reliability.resolution < finest:
         advice = "" if network.card.name == "highres" else "; use --network highres"
         warn(
             f"The data reach {reliability.resolution:.2f} Å ({reliability.source}), the {network.card.name} network shows "
