@@ -86,10 +86,9 @@ class EnhanceResult:
         # The record is moved first, so that whenever the run is killed no map lies there without it.
         try:
             write_map(path, self.map, overwrite=overwrite, before_move=write_record)
-        except BaseException:
+        finally:
             if recorded and not path.exists():  # failed or stopped between the two moves
                 record.unlink(missing_ok=True)
-            raise
         return path, record
 
 
