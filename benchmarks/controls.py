@@ -180,7 +180,7 @@ def differences(folder: Path, networks: list[str]) -> None:
         finest, means = [], []
         cells = cells_of_micelle([of_micelle(maps, of(maps, network)) for maps in micelles])
         for maps in details:
-            mask = ndimage.gaussian_filter((maps.truth.numpy() > 0.1).astype(np.float32), 1.5)
+            mask = mask_of(maps)
             frequency, fsc = fsc_curve(of(maps, network) * mask, maps.truth.numpy() * mask, 1.0)
             finest.append(resolution_at(frequency, fsc, 0.5))
             means.append(fsc_mean(frequency, fsc, maps.resolution))
@@ -188,15 +188,16 @@ def differences(folder: Path, networks: list[str]) -> None:
         print(f"| {network} | " + " | ".join(cells) + " |", flush=True)
 
 
-def finest(folder: Path, networks: list[str]) -> None:
+def finest_maps(folder: Path, networks: list[str]) -> None:
     """Print what the networks make of maps finer than 2.5 Å."""
     columns = ["finest maps", "input, mean FSC"]
     columns += [f"{network}, {what}" for network in networks for what in ("mean FSC", "amplitude")]
     print("\n| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for name, resolution in FINEST:
         maps = simulated(folder, name, resolution, 8, voxel_size=FINEST_VOXEL, box=FINEST_BOX)
-        truth = maps.truth.numpy()
-        mask = ndimage.gaussian_filter((truth > 0.1).astype(np.float32), 1.5)
+        mask = mask_of(maps)
+        truth = maps.truth.numpy() * mask
+        wanted = shell_sums(scipy.fft.rfftn(truth), truth.shape)
         frequency = shell_frequencies(truth.shape, FINEST_VOXEL)
         coarse = (frequency > 1 / 8) & (frequency < 1 / 4)
         close = (frequency > 0.7 / resolution) & (frequency < 0.9 / resolution)
@@ -205,13 +206,17 @@ def finest(folder: Path, networks: list[str]) -> None:
         outputs += [enhanced(*halves, network=network, voxel_size=FINEST_VOXEL) for network in networks]
         scores, ratios = [], []
         for output in outputs:
-            _, fsc = fsc_curve(output * mask, truth * mask, FINEST_VOXEL)
+            _, fsc = fsc_curve(output * mask, truth, FINEST_VOXEL)
             scores.append(fsc_mean(frequency, fsc, resolution))
-            power, wanted = (shell_sums(scipy.fft.rfftn(data * mask), truth.shape) for data in (output, truth))
-            amplitude = np.sqrt(power / wanted)
+            amplitude = np.sqrt(shell_sums(scipy.fft.rfftn(output * mask), truth.shape) / wanted)
             ratios.append(amplitude[close].mean() / amplitude[coarse].mean())
         cells = [f"{score:.3f} | {ratio:.2f}" for score, ratio in zip(scores[1:], ratios[1:], strict=True)]
         print(f"| {name} at {resolution:g} Å | {scores[0]:.3f} | " + " | ".join(cells) + " |", flush=True)
+
+
+def mask_of(maps: SimulatedMaps) -> Array:
+    """A soft mask around the molecule."""
+    return ndimage.gaussian_filter((maps.truth.numpy() > 0.1).astype(np.float32), 1.5)
 
 
 def of_micelle(maps: SimulatedMaps, output: Array) -> tuple[float, float, float]:
@@ -252,7 +257,7 @@ def main() -> None:
     noise(args.networks, spread)
     without_chain(args.structures, args.networks)
     differences(args.structures, args.networks)
-    finest(args.structures, args.networks)
+    finest_maps(args.structures, args.networks)
 
 
 if __name__ == "__main__":

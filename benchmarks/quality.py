@@ -39,8 +39,9 @@ KEPT = 5e-4
 
 KINDS = ("protein", "nucleic", "other")
 
-Row = tuple["Case", dict[str, float], dict[str, float], float]
-"""A case, its input's scores, its output's, and fsc_avg_mask of the input with the output's amplitudes."""
+Row = tuple["Case", dict[str, float], dict[str, float], float, list[list[float]]]
+"""A case, its input's scores, its output's, fsc_avg_mask of the input with the output's amplitudes, and the output's correlations
+after a cut and after the best filter, if they are wanted."""
 
 Written = Callable[[emhance.DensityMap, str], str]
 """Writes a map under a name and returns its path."""
@@ -114,7 +115,6 @@ def main() -> None:
     columns += [f"enhanced, {how}: {', '.join(CORRELATIONS)}" for how in ("cut", "best filter")] * args.ceilings
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     rows: list[Row] = []
-    ceilings: list[list[list[float]]] = []
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
 
@@ -135,16 +135,15 @@ def main() -> None:
 
             before, after = scored(case.input), scored(result.map)
             alike = scored(with_amplitudes_of(result.map, case.input))["fsc_avg_mask"]
-            rows.append((case, before, after, alike))
             cells = [*scores_of(before, after, alike), result.provenance.recombination.get("source", "off")]
             if args.gain:
                 cells.append(_gain(scorer, case, options, written) if len(case.maps) == 2 else "-")
             if args.relion:
                 cells.append(_relion(case, scored, written, scratch) if case.mask is not None else "-")
-            if args.ceilings:
-                filtered = [scored(how(scorer, case, result.map)) for how in (cut, best_filtered)]
-                ceilings.append([[scores[key] for key in CORRELATIONS] for scores in filtered])
-                cells += [_correlations(values) for values in ceilings[-1]]
+            filtered = [scored(how(scorer, case, result.map)) for how in (cut, best_filtered)] if args.ceilings else []
+            ceilings = [[scores[key] for key in CORRELATIONS] for scores in filtered]
+            cells += [_correlations(values) for values in ceilings]
+            rows.append((case, before, after, alike, ceilings))
             print(f"| {case.name} | " + " | ".join(cells) + " |", flush=True)
             if args.pictures:
                 args.pictures.mkdir(parents=True, exist_ok=True)
@@ -155,13 +154,11 @@ def main() -> None:
                 result.write(args.keep / f"{case.name.replace(':', '_')}.mrc", overwrite=True)
     for name, group in means_of(rows).items():
         before, after = ({key: float(np.mean([row[i][key] for row in group])) for key in SCORES} for i in (1, 2))
-        cells = scores_of(before, after, float(np.mean([alike for *_, alike in group])))[:-1]
+        cells = scores_of(before, after, float(np.mean([alike for *_, alike, _ in group])))[:-1]
         change = after["fsc_avg_mask"] - before["fsc_avg_mask"]
-        kept = sum(after["fsc_avg_mask"] >= before["fsc_avg_mask"] - KEPT for _, before, after, _ in group)
+        kept = sum(after["fsc_avg_mask"] >= before["fsc_avg_mask"] - KEPT for _, before, after, *_ in group)
         cells += [f"fsc_avg_mask {change:+.4f}, kept in {kept} of {len(group)}"] + [""] * (args.gain + args.relion)
-        if args.ceilings:
-            in_group = [values for row, values in zip(rows, ceilings, strict=True) if any(row is other for other in group)]
-            cells += [_correlations(values) for values in np.mean(in_group, axis=0)]
+        cells += [_correlations(values) for values in np.mean([ceilings for *_, ceilings in group], axis=0)]
         print(f"| mean of {name} | " + " | ".join(cells) + " |")
 
 
